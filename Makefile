@@ -1,0 +1,46 @@
+# VENV: the environment to use. One that exists keeps what it has; only what is missing is added.
+VENV ?= .venv
+# PYTHON: makes VENV where there is none.
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+INSTALL := $(PY) tools/install.py
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Wheels of mmcv that were built before are used, next to every place that pip looks in already.
+ifneq ($(wildcard ../shared/wheels),)
+PIP_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+export PIP_FIND_LINKS := $(strip $(PIP_FIND_LINKS) ../shared/wheels)
+endif
+
+.PHONY: help install demo test lint weights
+
+help:
+	@echo 'make demo     train plain, DML and ADM on generated streets; prints a table, writes work_dirs/demo/report.html'
+	@echo 'make test     run the tests'
+	@echo 'make lint     ruff and mypy'
+	@echo 'make install  install what is missing and mmadm itself (editable)'
+	@echo 'make weights  install the ImageNet weights of MobileNetV2 that configs/camvid/*_mbv2.py start from'
+	@echo 'VENV=path     use that environment instead of .venv'
+
+$(PY):
+	$(PYTHON) -m venv $(VENV)
+
+install: $(PY)
+	@$(INSTALL)
+
+demo: install
+	$(PY) tools/demo.py
+
+test: $(PY)
+	@$(INSTALL) --dev
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile tests
+
+lint: $(PY)
+	@$(INSTALL) --dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+weights: $(PY)
+	@$(INSTALL) --weights

@@ -1,0 +1,237 @@
+"""Several networks that learn together, or from frozen ones, in one training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from mmadm.algorithms.preprocessor import RolePreprocessor
+from mmadm.algorithms.roles import build_roles, check_names
+from mmadm.distillers import Distiller
+from mmadm.registry import MODELS
+from mmadm.structures import RoleOutput
+from mmadm.utils.errors import ConfigError, NonFiniteLossError, near_matches
+from mmadm.utils.random import current_iteration, role_stream, untouched_generators
+
+#: Side of the square image of the dry run in pixels: enough for output stride 32 and pyramid pooling
+DRY_RUN_SIZE = 128
+
+
+@MODELS.register_module()
+class Distillation(BaseModel):
+    """Trains stock networks together; stock configs go in, stock checkpoints come out.
+
+    Losses are summed and one backward runs; each loss reaches only its learner. Loss keys are ``<role>.<name>``.
+
+    Args:
+        roles: By role name: a full model dict, or ``dict(cfg=<path | pkg::path | model dict>, checkpoint=<file | URL>)``.
+        distillers: Configs of distillers; none trains the roles side by side.
+        frozen: Roles that only teach: in eval as a whole, without gradient, loss or needless heads.
+        deploy: Role that ``predict`` runs and that is exported.
+
+    Raises:
+        ConfigError: If a role, tap or option does not exist or roles do not fit together.
+        CheckpointError: If a role's checkpoint is missing, torn or of another architecture.
+    """
+
+    def __init__(
+        self,
+        roles: Mapping[str, Mapping[str, Any]],
+        distillers: Sequence[Mapping[str, Any]] = (),
+        frozen: Sequence[str] = (),
+        deploy: str = 'student',
+    ) -> None:
+        check_names(roles, frozen, deploy)
+        built, adapters, preprocessors, loaded = build_roles(roles)
+        trainable = tuple(name for name in roles if name not in frozen)
+        super().__init__(data_preprocessor=RolePreprocessor(preprocessors, trainable, deploy))
+        self.roles = built
+        self.frozen = tuple(frozen)
+        self.trainable = trainable
+        self.deploy = deploy
+        self.predicting = deploy
+        self.before_abort: Callable[[], None] | None = None
+        self._loaded = loaded
+        self._adapters = adapters
+        for name in self.frozen:
+            self.roles[name].requires_grad_(False).eval()
+        self.distillers = nn.ModuleDict(self._build_distillers(distillers))
+        self.connectors = nn.ModuleDict()
+        self._connector_owner: dict[tuple[str, str], str] = {}
+        with untouched_generators():
+            self._infer_connectors()
+
+    def init_weights(self) -> None:
+        """Initialise every role that has no checkpoint as the stock toolbox would."""
+        for index, (name, role) in enumerate(self.roles.items()):
+            if name not in self._loaded:
+                with role_stream(index):
+                    role.init_weights()
+        self._is_init = True
+
+    def train(self, mode: bool = True) -> Distillation:
+        """Set the mode of every part except the frozen roles, which stay in eval (law 5)."""
+        self.training = mode
+        for part in [*self.distillers.values(), *self.connectors.values()]:
+            part.train(mode)
+        for name in self.trainable:
+            self.roles[name].train(mode)
+        return self
+
+    def owned_by(self, role: str) -> nn.Module:
+        """Everything that a role's optimiser moves.
+
+        Args:
+            role: A trainable role.
+
+        Returns:
+            A module with the children ``<role>`` and ``connectors`` (those that this role learns).
+        """
+        holder = nn.Module()
+        holder.add_module(role, self.roles[role])
+        owned = nn.ModuleDict(
+            {
+                f'{distiller}_{key}': self.connectors[distiller][key]
+                for (distiller, key), learner in self._connector_owner.items()
+                if learner == role
+            }
+        )
+        holder.add_module('connectors', owned)
+        return holder
+
+    def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor') -> Any:
+        """Run a training step's forward pass, or the predicting role.
+
+        Args:
+            inputs: In mode ``loss`` images (N, 3, H, W) by role; else the images of the predicting role.
+            data_samples: In mode ``loss`` stock data samples by trainable role; else a list of them.
+            mode: ``loss``, ``predict`` or ``tensor``.
+
+        Returns:
+            In mode ``loss`` losses and monitors by ``<role>.<name>``; else what the stock model returns.
+        """
+        if mode != 'loss':
+            return self.roles[self.predicting](inputs, data_samples, mode=mode)
+        iteration = current_iteration()
+        active = {name: d for name, d in self.distillers.items() if d.active(iteration)}
+        outputs = self._run_roles(inputs, data_samples, active, iteration)
+        losses = {f'{role}.{key}': value for role, out in outputs.items() for key, value in out.losses.items()}
+        for name, distiller in active.items():
+            factor = distiller.schedule(iteration)
+            connectors = self.connectors[name] if name in self.connectors else {}
+            for key, value in distiller(outputs, connectors).items():
+                unique = key if key not in losses else f'{key}_{name}'
+                losses[unique] = value * factor if 'loss' in key else value
+        if get_world_size() > 1:
+            losses.update(self._idle_connectors(active))
+        return losses
+
+    def val_step(self, data: Any) -> list[Any]:
+        """Predict a validation batch with the predicting role's own stock ``val_step``."""
+        return self.roles[self.predicting].val_step(data)
+
+    def test_step(self, data: Any) -> list[Any]:
+        """Predict a test batch with the predicting role's own stock ``test_step``."""
+        return self.roles[self.predicting].test_step(data)
+
+    def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum what trains, add a total for each role, and stop on a loss that is not finite.
+
+        Args:
+            losses: What :meth:`forward` returned.
+
+        Returns:
+            The scalar for the one backward pass, and everything that is logged.
+
+        Raises:
+            NonFiniteLossError: On every rank if any rank has a NaN or infinite loss; before the backward pass.
+        """
+        total, log_vars = super().parse_losses(losses)
+        for role in self.trainable:
+            mine = [v for k, v in log_vars.items() if k.startswith(f'{role}.') and 'loss' in k]
+            log_vars[f'{role}.loss'] = torch.stack(mine).sum()
+        self._stop_if_not_finite(total, log_vars)
+        return total, log_vars
+
+    def check_data(self, dataset: Any) -> None:
+        """Check a training set's labels against every trainable role; ConfigError names the file."""
+        for name in self.trainable:
+            self._adapters[name].check_data(self.roles[name], dataset)
+
+    def _build_distillers(self, cfgs: Sequence[Mapping[str, Any]]) -> dict[str, Distiller]:
+        built: dict[str, Distiller] = {}
+        for index, cfg in enumerate(cfgs):
+            try:
+                distiller = MODELS.build({'_scope_': 'mmadm', **cfg})
+            except (ConfigError, TypeError, KeyError) as error:
+                raise ConfigError(f'model.distillers[{index}]: {error}') from error
+            for role in distiller.taps():
+                if role not in self.roles:
+                    raise ConfigError(f'model.distillers[{index}]: no role {role!r}; {near_matches(role, self.roles)}')
+            kind = type(distiller).__name__.lower()
+            built[kind if kind not in built else f'{kind}_{index}'] = distiller
+        return built
+
+    def _infer_connectors(self) -> None:
+        """Find every tap's channels on a blank image and build what makes unequal ones comparable."""
+        wanted = self._wanted(self.distillers.values())
+        probe = {}
+        blank = torch.zeros(1, 3, DRY_RUN_SIZE, DRY_RUN_SIZE)
+        for name, taps in wanted.items():
+            role = self.roles[name].eval()
+            probe[name] = self._adapters[name].features(role, blank, taps)
+            if name in self.trainable:
+                role.train()
+        for name, distiller in self.distillers.items():
+            found = distiller.bind(probe, self.trainable)
+            if found:
+                self.connectors[name] = nn.ModuleDict({key: module for key, (_, module) in found.items()})
+            self._connector_owner.update({(name, key): learner for key, (learner, _) in found.items()})
+
+    @staticmethod
+    def _wanted(distillers: Any) -> dict[str, list[str]]:
+        wanted: dict[str, set[str]] = {}
+        for distiller in distillers:
+            for role, taps in distiller.taps().items():
+                wanted.setdefault(role, set()).update(taps)
+        return {role: sorted(taps) for role, taps in wanted.items()}
+
+    def _run_roles(
+        self, inputs: dict[str, Tensor], data_samples: dict[str, Any], active: dict[str, Distiller], iteration: int
+    ) -> dict[str, RoleOutput]:
+        wanted = self._wanted(active.values())
+        outputs = {}
+        for index, (name, role) in enumerate(self.roles.items()):
+            taps = wanted.get(name, [])
+            if name in self.trainable:
+                with role_stream(index, iteration):
+                    outputs[name] = self._adapters[name].loss(role, inputs[name], data_samples[name], taps)
+            elif taps:
+                outputs[name] = self._adapters[name].features(role, inputs[name], taps)
+        return outputs
+
+    def _idle_connectors(self, active: dict[str, Distiller]) -> dict[str, Tensor]:
+        """DDP waits for a gradient of every parameter: give those of a stopped distiller a zero."""
+        idle = [p.sum() for name, part in self.connectors.items() if name not in active for p in part.parameters()]
+        return {'idle_loss': 0.0 * torch.stack(idle).sum()} if idle else {}
+
+    def _stop_if_not_finite(self, total: Tensor, log_vars: dict[str, Tensor]) -> None:
+        # `total` alone is looked at in a good step: one number to wait for on a GPU
+        bad = (~torch.isfinite(total)).float()
+        if get_world_size() > 1:  # all ranks stop together, or the others would wait for this one's gradients for ever
+            all_reduce(bad, op='max')
+        if not bad:
+            return
+        names = [k for k, v in log_vars.items() if k != 'loss' and 'loss' in k and not torch.isfinite(v).all()]
+        if self.before_abort is not None:
+            self.before_abort()
+        found = ', '.join(f'role {n.partition(".")[0]!r}: {n.partition(".")[2]}' for n in names) or 'on another rank'
+        raise NonFiniteLossError(
+            f'non-finite loss at iteration {current_iteration() + 1} ({found}). Lower the learning rate or the '
+            'weight, clip gradients, or look at the data of this iteration.'
+        )

@@ -1,0 +1,58 @@
+"""Give every role the batch as its own preprocessor would make it."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from mmengine.model import BaseDataPreprocessor
+from torch import nn
+
+
+class RolePreprocessor(nn.Module):
+    """Runs each distinct preprocessor once on the same augmented images.
+
+    Args:
+        preprocessors: The roles' own preprocessors by role; roles that share one object share its images.
+        keep_samples: Roles that compute task losses and so need data samples of their own.
+        deploy: Role whose preprocessor serves outside training.
+    """
+
+    def __init__(
+        self, preprocessors: dict[str, BaseDataPreprocessor], keep_samples: tuple[str, ...], deploy: str
+    ) -> None:
+        super().__init__()
+        # a plain dict: the modules belong to the roles, and must not appear twice in a state dict
+        self._by_role = dict(preprocessors)
+        self._keep_samples = keep_samples
+        self._deploy = deploy
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Preprocess a collated batch.
+
+        Args:
+            data: ``inputs`` (list of uint8 images (3, H, W)) and ``data_samples``, from the stock data loader.
+            training: Whether this is a training step.
+
+        Returns:
+            In training ``inputs`` and ``data_samples`` by role; else what the deploy role's preprocessor returns.
+        """
+        if not training:
+            return self._by_role[self._deploy](data, False)
+        if len(self._by_role) == 1:
+            done = self._by_role[self._deploy](data, True)
+            return {key: {self._deploy: value} for key, value in done.items()}
+        inputs: dict[str, Any] = {}
+        samples: dict[str, Any] = {}
+        made: dict[int, dict[str, Any]] = {}
+        for role, preprocessor in self._by_role.items():
+            first = id(preprocessor) not in made
+            if first:
+                # padding edits the label maps in place, so each preprocessor starts from the untouched batch
+                made[id(preprocessor)] = preprocessor({**data, 'data_samples': deepcopy(data['data_samples'])}, True)
+            done = made[id(preprocessor)]
+            inputs[role] = done['inputs']
+            if role in self._keep_samples:
+                # some detectors edit their samples; no role may see another's edits
+                samples[role] = done['data_samples'] if first else deepcopy(done['data_samples'])
+        return {'inputs': inputs, 'data_samples': samples}

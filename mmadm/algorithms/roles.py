@@ -1,0 +1,79 @@
+"""Build the roles: stock networks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.model import BaseDataPreprocessor
+from torch import nn
+
+from mmadm.adapters import SegmentationAdapter, build_adapter
+from mmadm.registry import MODELS
+from mmadm.utils.config import role_model_cfg, without_pretrained
+from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.random import role_stream
+from mmadm.utils.weights import load_role_weights
+
+
+def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) -> None:
+    """Check that frozen and deploy name roles and that something is left to train.
+
+    Raises:
+        ConfigError: If not.
+    """
+    if not roles:
+        raise ConfigError('model.roles is empty: name at least one role, such as student=dict(cfg=...)')
+    for key, name in [*(('model.frozen', name) for name in frozen), ('model.deploy', deploy)]:
+        if name not in roles:
+            raise ConfigError(f'{key}={name!r} is not a role; {near_matches(name, roles)}')
+    if set(roles) == set(frozen):
+        raise ConfigError(f'model.frozen={list(frozen)}: every role is frozen, nothing would be trained')
+    for name in roles:
+        if '.' in name or not name:
+            raise ConfigError(f'model.roles.{name}: a role name must not be empty or hold a dot')
+
+
+def build_roles(
+    roles: Mapping[str, Mapping[str, Any]],
+) -> tuple[nn.ModuleDict, dict[str, SegmentationAdapter], dict[str, BaseDataPreprocessor], set[str]]:
+    """Build every role's stock model and load its checkpoint.
+
+    Args:
+        roles: Role configs by name, see :func:`~mmadm.utils.config.role_model_cfg`.
+
+    Returns:
+        The networks, their adapters, their preprocessors (one object where configs are equal) and the loaded roles' names.
+
+    Raises:
+        ConfigError: If a config is not usable.
+        CheckpointError: If a checkpoint does not fit.
+    """
+    built, loaded = nn.ModuleDict(), set()
+    adapters: dict[str, SegmentationAdapter] = {}
+    shared: list[tuple[Any, BaseDataPreprocessor]] = []
+    preprocessors: dict[str, BaseDataPreprocessor] = {}
+    for index, (name, role_cfg) in enumerate(roles.items()):
+        try:
+            cfg = role_model_cfg(role_cfg)
+        except ConfigError as error:
+            raise ConfigError(f'model.roles.{name}: {error}') from error
+        # a full model dict has no place for a checkpoint, so only the short form is asked
+        checkpoint = None if 'type' in role_cfg else role_cfg.get('checkpoint')
+        with role_stream(index):
+            # ConfigDict, as a Runner would pass: stock models read `test_cfg.mode` as an attribute
+            built[name] = MODELS.build(ConfigDict(without_pretrained(cfg) if checkpoint else cfg))
+        adapters[name] = build_adapter(name, built[name])
+        if checkpoint:
+            load_role_weights(built[name], checkpoint, f'model.roles.{name}.checkpoint')
+            loaded.add(name)
+        wanted = cfg.get('data_preprocessor')
+        for known, preprocessor in shared:
+            if known == wanted:
+                preprocessors[name] = preprocessor
+                break
+        else:
+            preprocessors[name] = built[name].data_preprocessor
+            shared.append((wanted, preprocessors[name]))
+    return built, adapters, preprocessors, loaded

@@ -1,0 +1,102 @@
+"""Asymmetric Decision-Making (ICML 2025, arXiv 2503.06685; methods.md, section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, matched, names
+from mmadm.functional import Region, consensus_from_map, divergence_from_map
+from mmadm.registry import MODELS
+from mmadm.utils.errors import ConfigError
+
+
+@MODELS.register_module()
+class ADM(Distiller):
+    """The student strengthens what it shares with the teacher, the teacher explores where the student cannot follow.
+
+    ``consensus * L_co`` moves the students (and connectors), ``divergence * L_di`` the trainable teachers. Every
+    ordered (student, teacher) pair counts; terms are averaged over taps, levels and partners. Add it to any other
+    distiller. The equations are a reconstruction, see methods.md, section 1.
+
+    Args:
+        student: Role name, or several.
+        teacher: Role name, or several.
+        at: Tap name, dict from role to tap name, or a list of these.
+        consensus: Weight (alpha) of ``L_co``.
+        divergence: Weight (beta) of ``L_di``.
+        tau: Temperature of the position weights.
+        region: ``softmax``, ``topk`` or ``uniform``.
+        share: Share of positions that ``topk`` keeps.
+        schedule: See :class:`Distiller`.
+
+    Raises:
+        ConfigError: If a role is both student and teacher.
+    """
+
+    def __init__(
+        self,
+        student: str | Sequence[str] = 'student',
+        teacher: str | Sequence[str] = 'teacher',
+        at: TapSpec | Sequence[TapSpec] = 'feats',
+        consensus: float = 1.0,
+        divergence: float = 0.1,
+        tau: float = 0.5,
+        region: Region = 'softmax',
+        share: float = 0.5,
+        schedule: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(schedule)
+        students, teachers = names(student, 'ADM.student'), names(teacher, 'ADM.teacher')
+        both = sorted(set(students) & set(teachers))
+        if both:
+            raise ConfigError(f'ADM: role {both[0]!r} is both student and teacher')
+        self.consensus = consensus
+        self.divergence = divergence
+        self.options: dict[str, Any] = {'tau': tau, 'region': region, 'share': share}
+        # an unknown region or a bad tau shall fail while the config is read, not at the first iteration
+        try:
+            consensus_from_map(torch.zeros(1, 1, 1), **self.options)
+        except ValueError as error:
+            raise ConfigError(f'ADM: {error}') from error
+        self._edges = edges_between([(s, t) for s in students for t in teachers], at, 'ADM')
+
+    @property
+    def weighted(self) -> bool:
+        """Whether any loss has a weight and a role that learns from it."""
+        return any(self._learns(edge) != (False, False) for edge in self._edges)
+
+    def edges(self) -> list[Edge]:
+        """One edge for each (student, teacher) pair and tap; the student carries the connector."""
+        return self._edges
+
+    def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """Return ``<student>.loss_consensus``, ``<teacher>.loss_divergence`` and ``<student>.similarity``."""
+        terms: dict[str, list[Tensor]] = {}
+        for edge in self._edges:
+            student_learns, teacher_learns = self._learns(edge)
+            if not (student_learns or teacher_learns):
+                continue
+            for student, teacher in matched(edge, outputs, connectors):
+                # one map serves both losses: its two factors are unit vectors, each detached for the other's learner
+                unit_s, unit_t = F.normalize(student.float(), dim=1), F.normalize(teacher.float(), dim=1)
+                if student_learns:
+                    similarity = (unit_s * unit_t.detach()).sum(dim=1)
+                    term = self.consensus * consensus_from_map(similarity, **self.options)
+                    terms.setdefault(f'{edge.learner}.loss_consensus', []).append(term)
+                if teacher_learns:
+                    similarity = (unit_s.detach() * unit_t).sum(dim=1)
+                    term = self.divergence * divergence_from_map(similarity, **self.options)
+                    terms.setdefault(f'{edge.source}.loss_divergence', []).append(term)
+                terms.setdefault(f'{edge.learner}.similarity', []).append(similarity.detach().mean())
+        return {key: torch.stack(values).mean() for key, values in terms.items()}
+
+    def _learns(self, edge: Edge) -> tuple[bool, bool]:
+        return (
+            self.consensus != 0 and edge.learner in self.trainable,
+            self.divergence != 0 and edge.source in self.trainable,
+        )

@@ -1,0 +1,178 @@
+"""What every distiller shares: role names, taps, schedule, connectors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmadm.modules import Connector, resize_like
+from mmadm.structures import RoleOutput
+from mmadm.utils.errors import ConfigError
+from mmadm.utils.schedule import WeightSchedule
+
+Outputs = Mapping[str, RoleOutput]
+TapSpec = str | Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A learner that looks at a source, at one tap each.
+
+    Attributes:
+        key: Name of this edge's connectors in the checkpoint.
+        learner: Role that learns.
+        source: Role that is looked at.
+        learner_tap: Tap name in the learner.
+        source_tap: Tap name in the source.
+    """
+
+    key: str
+    learner: str
+    source: str
+    learner_tap: str
+    source_tap: str
+
+
+def names(value: str | Sequence[str], key: str) -> list[str]:
+    """Turn a role name or a list of them into a list; ConfigError if it is empty or repeats a name."""
+    listed = [value] if isinstance(value, str) else list(value)
+    if not listed or len(set(listed)) != len(listed):
+        raise ConfigError(f'{key}={value!r}: give one role name, or several different ones')
+    return listed
+
+
+def edges_between(pairs: Sequence[tuple[str, str]], at: TapSpec | Sequence[TapSpec], key: str) -> list[Edge]:
+    """List every (learner, source) pair at every tap.
+
+    Args:
+        pairs: (learner, source) role names.
+        at: A tap name, a dict from role to tap name where they differ, or a list of these.
+        key: Config key to name in an error.
+
+    Raises:
+        ConfigError: If a dict lacks a role.
+    """
+    edges = []
+    for spec in [at] if isinstance(at, str | Mapping) else list(at):
+        for learner, source in pairs:
+            if isinstance(spec, str):
+                learner_tap = source_tap = spec
+            else:
+                lacking = {learner, source} - set(spec)
+                if lacking:
+                    raise ConfigError(f'{key}.at={dict(spec)}: no tap for role {sorted(lacking)[0]!r}')
+                learner_tap, source_tap = spec[learner], spec[source]
+            name = learner_tap.replace('.', '_')
+            edges.append(
+                Edge(name if len(pairs) == 1 else f'{name}_{learner}_{source}', learner, source, learner_tap, source_tap)
+            )
+    return edges
+
+
+class Distiller(nn.Module, ABC):
+    """Turns the taps of roles into losses. Each loss has one learner; every other tensor in it is detached.
+
+    Args:
+        schedule: ``dict(warmup=, length=, stop=)``, see :class:`~mmadm.utils.schedule.WeightSchedule`.
+    """
+
+    def __init__(self, schedule: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.schedule = WeightSchedule.from_cfg(schedule)
+        self.trainable: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def edges(self) -> list[Edge]:
+        """Every (learner, source, tap) that this distiller looks at."""
+
+    @abstractmethod
+    def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """Compute the losses, unscheduled.
+
+        Args:
+            outputs: What the roles produced for this batch.
+            connectors: This distiller's connectors by key.
+
+        Returns:
+            Losses and monitors by ``<learner>.<name>``; what trains has ``loss`` in its name.
+        """
+
+    @property
+    def weighted(self) -> bool:
+        """Whether any weight is not 0; a distiller without weight is never computed (law 4)."""
+        return True
+
+    def active(self, iteration: int) -> bool:
+        """Whether this distiller does anything at an iteration (from 0)."""
+        stop = self.schedule.stop
+        return self.weighted and (stop is None or iteration < stop)
+
+    def taps(self) -> dict[str, set[str]]:
+        """Tap names that are needed, by role."""
+        wanted: dict[str, set[str]] = {}
+        for edge in self.edges():
+            wanted.setdefault(edge.learner, set()).add(edge.learner_tap)
+            wanted.setdefault(edge.source, set()).add(edge.source_tap)
+        return wanted
+
+    def bind(self, probe: Outputs, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
+        """Check the taps on a dry run and infer the connectors.
+
+        Args:
+            probe: Taps of every role on a small image.
+            trainable: Names of the roles that learn.
+
+        Returns:
+            By connector key: the learner's name and the new module, for every tap whose channels differ.
+
+        Raises:
+            ConfigError: If numbers of levels or of classes differ between the roles.
+        """
+        self.trainable = frozenset(trainable)
+        found: dict[str, tuple[str, nn.Module]] = {}
+        for edge in self.edges():
+            mine, theirs = probe[edge.learner].taps[edge.learner_tap], probe[edge.source].taps[edge.source_tap]
+            if len(mine) != len(theirs):
+                raise ConfigError(
+                    f'{type(self).__name__}: tap {edge.learner_tap!r} of {edge.learner!r} gives {len(mine)} levels, '
+                    f'{edge.source_tap!r} of {edge.source!r} gives {len(theirs)}; tap modules with equal numbers'
+                )
+            for level, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+                if a.shape[1] == b.shape[1]:
+                    continue
+                if 'logits' in (edge.learner_tap, edge.source_tap):
+                    raise ConfigError(
+                        f'{type(self).__name__}: role {edge.learner!r} predicts {a.shape[1]} classes and '
+                        f'{edge.source!r} {b.shape[1]}; logits can only be compared between equal class sets'
+                    )
+                found[_level_key(edge, level, len(mine))] = (edge.learner, Connector(a.shape[1], b.shape[1]))
+        return found
+
+
+def _level_key(edge: Edge, level: int, levels: int) -> str:
+    return edge.key if levels == 1 else f'{edge.key}_{level}'
+
+
+def matched(
+    edge: Edge, outputs: Outputs, connectors: Mapping[str, nn.Module]
+) -> list[tuple[Tensor, Tensor]]:
+    """Pair the learner's and the source's tensors of an edge, channels and sizes made equal. Nothing is detached."""
+    mine, theirs = outputs[edge.learner].taps[edge.learner_tap], outputs[edge.source].taps[edge.source_tap]
+    pairs = []
+    for level, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+        key = _level_key(edge, level, len(mine))
+        pairs.append((resize_like(connectors[key](a) if key in connectors else a, b), b))
+    return pairs
+
+
+def valid_positions(output: RoleOutput, reference: Tensor) -> Tensor | None:
+    """Where a role's labels are not the ignore label, resized (nearest) to a map (N, K, h, w): bool (N, h, w)."""
+    if output.labels is None:
+        return None
+    valid = (output.labels != output.ignore_index).float().unsqueeze(1)
+    return F.interpolate(valid, size=reference.shape[2:], mode='nearest').squeeze(1).bool()

@@ -1,0 +1,66 @@
+"""Deep Mutual Learning (Zhang et al., CVPR 2018; methods.md, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, matched, names, valid_positions
+from mmadm.functional import kl_divergence
+from mmadm.registry import MODELS
+from mmadm.utils.errors import ConfigError
+
+
+@MODELS.register_module()
+class MutualLearning(Distiller):
+    """Every role r learns ``weight / (R - 1) * sum_{q != r} KL(sg(p_q) || p_r)``; a frozen role only teaches.
+
+    Args:
+        roles: At least two role names.
+        at: Tap name, or dict from role to tap name.
+        tau: Temperature.
+        weight: Factor on the loss of every role.
+        schedule: See :class:`Distiller`.
+
+    Raises:
+        ConfigError: If there are fewer than two roles.
+    """
+
+    def __init__(
+        self,
+        roles: Sequence[str],
+        at: TapSpec = 'logits',
+        tau: float = 1.0,
+        weight: float = 1.0,
+        schedule: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(schedule)
+        self.roles = names(roles, 'MutualLearning.roles')
+        if len(self.roles) < 2:
+            raise ConfigError(f'MutualLearning.roles={list(roles)}: needs at least two roles')
+        self.tau = tau
+        self.weight = weight
+        self._edges = edges_between(list(permutations(self.roles, 2)), at, 'MutualLearning')
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the weight is not 0."""
+        return self.weight != 0
+
+    def edges(self) -> list[Edge]:
+        """One edge for each ordered pair of roles whose learner is trainable (every pair before binding)."""
+        return [e for e in self._edges if not self.trainable or e.learner in self.trainable]
+
+    def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """Return ``<role>.loss_mutual`` for every trainable role; see :class:`Distiller`."""
+        losses: dict[str, Tensor] = {}
+        for edge in self.edges():
+            for learner, peer in matched(edge, outputs, connectors):
+                mask = valid_positions(outputs[edge.learner], peer)
+                term = kl_divergence(learner, peer.detach(), self.tau, mask) * self.weight / (len(self.roles) - 1)
+                key = f'{edge.learner}.loss_mutual'
+                losses[key] = losses[key] + term if key in losses else term
+        return losses

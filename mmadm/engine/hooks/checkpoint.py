@@ -1,0 +1,121 @@
+"""Checkpoints that survive a crash, resume exactly and come with a stock file of the deploy role."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmadm.engine.atomic import BACKEND_ARGS
+from mmadm.engine.generators import KEY, ResumeGenerators
+from mmadm.registry import HOOKS
+from mmadm.utils.checkpoint import write_checkpoint
+from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.export import extract_role, role_file
+
+
+@HOOKS.register_module()
+class RoleCheckpointHook(CheckpointHook):
+    """mmengine's ``CheckpointHook`` for a model of several roles; a stock model works too.
+
+    - Beside every checkpoint, the best ones included, lies a file of the deploy role that stock mmseg or mmdet loads:
+      ``iter_8.pth`` and ``iter_8_student.pth``. Both go together.
+    - Files are written aside and renamed, and an old one goes when the new one is there: a crash loses none.
+    - A resumed run draws the random numbers that an uninterrupted one would draw, per rank. Exact for
+      ``IterBasedTrainLoop``, and for ``EpochBasedTrainLoop`` at the end of an epoch without persistent workers; with
+      ``num_workers=0`` only if no transform draws from torch.
+
+    Args:
+        **kwargs: As for ``CheckpointHook``. Checkpoints go to a local folder, so ``backend_args`` cannot be given.
+
+    Raises:
+        ConfigError: If a storage backend is given, or when ``save_best`` is not among the metrics.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        for key in ('backend_args', 'file_client_args'):
+            if kwargs.get(key) is not None:
+                raise ConfigError(f'default_hooks.checkpoint.{key}: remove it; RoleCheckpointHook writes to local folders')
+        super().__init__(backend_args=dict(BACKEND_ARGS), **kwargs)
+        self._generators = ResumeGenerators()
+        self._record: dict[str, Any] | None = None
+        self._deploy: str | None = None
+        self._with_role_file: set[str] = set()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Take the generator states."""
+        self._generators.after_load_checkpoint(checkpoint)
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the deploy role and the folder."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._deploy = getattr(model, 'deploy', None)
+        super().before_train(runner)
+        self._remove_doomed()
+        self._with_role_file = self._tracked()
+        self._generators.before_train(runner)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Set the generators if an epoch loop resumes."""
+        self._generators.before_train_epoch(runner)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Set the generators if an iteration loop resumes."""
+        self._generators.before_train_iter(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """Keep validation from moving the generators."""
+        self._generators.before_val()
+
+    def after_val(self, runner: Runner) -> None:
+        """Move the generators as in an uninterrupted stock run."""
+        self._generators.after_val(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Add the generator states, and write the role file before the checkpoint that it belongs to.
+
+        In this order no checkpoint is ever without its role file. This is the last hook to be called, so an average
+        that another hook has put in the place of the weights is in the role file too.
+        """
+        if self._record is not None:
+            checkpoint[KEY] = self._record
+        if self._deploy is None:
+            return
+        for path in self._tracked() - self._with_role_file:
+            write_checkpoint(extract_role(checkpoint, self._deploy), role_file(path, self._deploy))
+            self._with_role_file.add(path)
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        self._record = self._generators.record()  # here and not when saving, which only the main process does
+        super()._save_checkpoint_with_step(runner, step, meta)
+        self._record = None
+        self._remove_doomed()
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
+        for key in self.key_indicators if self.save_best else ():
+            if key != 'auto' and key not in metrics:
+                raise ConfigError(
+                    f'default_hooks.checkpoint.save_best={key!r}: validation gives no such metric; '
+                    f'{near_matches(key, metrics)}'
+                )
+        super()._save_best_checkpoint(runner, metrics)
+        self._remove_doomed()
+
+    def _tracked(self) -> set[str]:
+        """The last and the best checkpoints, from the moment that their names are known."""
+        best = getattr(self, 'best_ckpt_path_dict', None) or {'': getattr(self, 'best_ckpt_path', None)}
+        return {str(path) for path in (self.last_ckpt, *best.values()) if path}
+
+    def _remove_doomed(self) -> None:
+        """Carry out the removals that ``CheckpointHook`` asked for, now that the new files are there."""
+        doomed, self.file_backend.doomed = self.file_backend.doomed, []
+        if not is_main_process():
+            return
+        for path in set(doomed) - self._tracked():
+            Path(path).unlink(missing_ok=True)
+            if self._deploy is not None:
+                role_file(path, self._deploy).unlink(missing_ok=True)

@@ -1,0 +1,192 @@
+"""One benchmark run: train and test in processes of their own, measured from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from mmadm.utils.errors import ConfigError
+from mmadm.utils.runs import (
+    Record,
+    class_scores,
+    read_scalars,
+    role_scores,
+    seconds_per_iteration,
+    validation_curves,
+)
+
+
+class RunFailedError(RuntimeError):
+    """A training or test process ended with an error."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of one method with one seed.
+
+    Attributes:
+        suite: Name of the suite.
+        method: Name of the method in the suite.
+        seed: Value of ``randomness.seed``.
+        config: Path of the config, relative to the root of the project.
+        options: Further ``--cfg-options`` as the user wrote them, ``key=value``.
+        work_dir: Where the run writes.
+        iterations: Length of the training.
+        roles: Trainable roles in the order of the config; one role for a stock model.
+        stock: Whether the config holds a stock model, which has no roles of its own.
+        tests: Whether the test split differs from the validation split.
+        facts: What else the result record shall hold (config hash, split, parameters, versions).
+    """
+
+    suite: str
+    method: str
+    seed: int
+    config: str
+    options: tuple[str, ...]
+    work_dir: Path
+    iterations: int
+    roles: tuple[str, ...]
+    stock: bool
+    tests: bool
+    facts: Record
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What a run is called inside its folder."""
+        return self.method, self.seed
+
+
+class Launcher:
+    """Runs jobs through ``tools/train.py`` and ``tools/test.py``; safe to share between threads.
+
+    Args:
+        root: Folder that holds ``tools`` and ``configs``.
+        threads: ``OMP_NUM_THREADS`` of every process; what the environment says if None.
+    """
+
+    def __init__(self, root: Path, threads: int | None = None) -> None:
+        self.root = root
+        self.environment = dict(os.environ) | ({} if threads is None else {'OMP_NUM_THREADS': str(threads)})
+        # the scripts import mmadm also where it is not installed
+        self.environment['PYTHONPATH'] = os.pathsep.join(
+            filter(None, [str(root), os.environ.get('PYTHONPATH')])
+        )
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = Lock()
+
+    def run(self, job: Job) -> Record:
+        """Train, or resume what was interrupted, then test every trainable role.
+
+        Args:
+            job: What to run.
+
+        Returns:
+            The result record. ``memory`` is the peak in MiB: on a GPU what the logger reports, on a CPU the largest
+            resident set of the training process or of one of its workers (``ru_maxrss``). Forked workers share most
+            of their pages with it, so it is not a sum over processes.
+
+        Raises:
+            RunFailedError: If a process fails; its output is in ``train.log`` or ``test_<role>.log``.
+            ConfigError: If the work dir holds a training made with another config.
+        """
+        check_same_config(job)
+        usage = self.train(job)
+        scalars = read_scalars(job.work_dir)
+        curves = validation_curves(scalars, job.roles[0])
+        test, classes = self.test(job) if job.tests else ({}, {})
+        logged = [entry['memory'] for entry in scalars if 'memory' in entry]
+        return {
+            'suite': job.suite,
+            'method': job.method,
+            'seed': job.seed,
+            'config': job.config,
+            'cfg_options': list(job.options),
+            'work_dir': '/'.join(job.work_dir.parts[-2:]),
+            'iterations': job.iterations,
+            'val': {role: curve[-1][1] for role, curve in curves.items()},
+            'test': test,
+            'classes': classes,
+            'time': seconds_per_iteration(scalars),
+            'memory': max(logged, default=usage['memory']),
+            'seconds': usage['seconds'],
+            **job.facts,
+        }
+
+    def train(self, job: Job) -> Record:
+        """Train unless that is done already; returns peak memory in MiB and CPU seconds of the process that finished."""
+        done = job.work_dir / 'train.json'
+        if done.is_file():
+            return json.loads(done.read_text())
+        arguments = ['--work-dir', job.work_dir, *self._options(job)]
+        if (job.work_dir / 'last_checkpoint').is_file():
+            arguments.append('--resume')
+        usage = self._call('train.py', [self.root / job.config, *arguments], job.work_dir / 'train.log')
+        done.write_text(json.dumps(usage))
+        return usage
+
+    def test(self, job: Job) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """mIoU, and IoU by class, of every trainable role on the test split."""
+        checkpoint = (job.work_dir / 'last_checkpoint').read_text().strip()
+        scores: dict[str, float] = {}
+        classes = {}
+        for role in job.roles:
+            folder = job.work_dir / f'test_{role}'
+            log = folder.with_suffix('.log')
+            chosen = [] if job.stock else ['--role', role]
+            arguments = [self.root / job.config, checkpoint, '--work-dir', folder, *chosen, *self._options(job)]
+            self._call('test.py', arguments, log)
+            metrics = json.loads(sorted(folder.glob('*/*.json'))[-1].read_text())
+            scores[role] = role_scores(metrics, role)[role]
+            classes[role] = class_scores(log.read_text(encoding='utf-8', errors='replace'))
+        return scores, classes
+
+    def stop(self) -> None:
+        """End the processes that are still running."""
+        with self._lock:
+            for process in self._running:
+                process.terminate()
+
+    @staticmethod
+    def _options(job: Job) -> list[str]:
+        return ['--cfg-options', f'randomness.seed={job.seed}', *job.options]
+
+    def _call(self, script: str, arguments: list[str | Path], log: Path) -> Record:
+        """Run a script to its end with its output in ``log``; returns its peak memory and CPU seconds."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, str(self.root / 'tools' / script), *map(str, arguments)]
+        with log.open('ab') as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=self.environment)
+        with self._lock:
+            self._running.add(process)
+        # wait4, not Popen.wait: it tells what this one process used, even with others running beside it
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        with self._lock:
+            self._running.discard(process)
+        if process.returncode != 0:
+            tail = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()[-5:]
+            raise RunFailedError('\n'.join([f'{script} ended with {process.returncode}; end of {log}:', *tail]))
+        kibibytes = usage.ru_maxrss / (1024 if sys.platform == 'darwin' else 1)
+        return {'memory': kibibytes / 1024, 'seconds': usage.ru_utime + usage.ru_stime}
+
+
+def check_same_config(job: Job) -> None:
+    """Note in the work dir which config its training has.
+
+    Raises:
+        ConfigError: If a training with another config is there already: resuming it would mix the two.
+    """
+    note = job.work_dir / 'config.sha'
+    wanted = job.facts['config_sha']
+    if note.is_file() and note.read_text() != wanted:
+        raise ConfigError(
+            f'{job.work_dir} holds a run of {job.config} with other settings (config or --cfg-options changed since); '
+            'remove it or choose another --out'
+        )
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(wanted)

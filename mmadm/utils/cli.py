@@ -1,0 +1,88 @@
+"""What the command-line tools share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from mmadm.utils.config import resolve_config
+from mmadm.utils.errors import CheckpointError, ConfigError, NonFiniteLossError
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with exit code 1 and one clear line where the user, not the program, has to change something.
+
+    Raises:
+        SystemExit: For an error of mmadm's own kinds.
+    """
+    try:
+        yield
+    except (ConfigError, CheckpointError, NonFiniteLossError) as error:
+        sys.stdout.flush()
+        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that every tool with a Runner has.
+
+    Args:
+        parser: Parser of the tool, which has a ``config`` argument.
+    """
+    parser.add_argument('--work-dir', help='where logs and results go; default: work_dirs/<name of the config>')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, such as train_cfg.max_iters=100 or model.frozen="[teacher]"',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that the arguments of :func:`add_run_arguments` and ``config`` describe.
+
+    Args:
+        args: Parsed arguments.
+
+    Returns:
+        The config, with ``launcher`` and ``work_dir`` set.
+
+    Raises:
+        ConfigError: If the file does not exist.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(resolve_config(args.config))
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def require_writable(work_dir: str | Path) -> None:
+    """Check that files can be made in a work dir; makes the folder if need be.
+
+    Args:
+        work_dir: Folder.
+
+    Raises:
+        ConfigError: If not.
+    """
+    try:
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=work_dir):
+            pass
+    except OSError as error:
+        raise ConfigError(f'work_dir={str(work_dir)!r} cannot be written to: {error.strerror}') from error

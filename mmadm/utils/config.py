@@ -1,0 +1,101 @@
+"""Where a role's stock model config comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mmadm.utils.errors import ConfigError, near_matches
+
+
+def resolve_config(name: str | Path) -> Path:
+    """Find a config file by path or by ``pkg::path/inside/its/configs.py``.
+
+    mmengine's own ``pkg::`` may install the official package over a fork, so it is not used: this only looks.
+
+    Args:
+        name: A path, or a package name, ``::`` and a path below the package's ``.mim/configs``.
+
+    Returns:
+        The path of an existing file.
+
+    Raises:
+        ConfigError: If the package is not installed or the file does not exist; names near matches.
+    """
+    package, found, inside = str(name).partition('::')
+    if not found:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ConfigError(f'cfg={str(name)!r}: no such file. Give a path, or pkg::path inside its configs.')
+        return path
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f'cfg={str(name)!r}: package {package!r} is not installed.')
+    root = Path(spec.submodule_search_locations[0]) / '.mim' / 'configs'
+    path = root / inside
+    if not path.is_file():
+        known = [str(p.relative_to(root)) for p in root.glob('*/*.py')]
+        raise ConfigError(f'cfg={str(name)!r}: {package} has no config {inside!r}; {near_matches(inside, known)}')
+    return path
+
+
+def role_model_cfg(role_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stock model dict of a role.
+
+    Args:
+        role_cfg: A full model dict (with ``type``), or ``dict(cfg=..., checkpoint=...)`` where ``cfg`` is what
+            :func:`resolve_config` takes, or itself a model dict.
+
+    Returns:
+        A new model dict that a registry can build. ``_scope_`` is set where the config file names a default scope.
+
+    Raises:
+        ConfigError: If neither form fits or the config file has no model.
+    """
+    if 'type' in role_cfg:
+        return _plain(role_cfg)
+    source = role_cfg.get('cfg')
+    if isinstance(source, Mapping):
+        return role_model_cfg(source)
+    if not isinstance(source, str | Path):
+        raise ConfigError(
+            'a role is a model dict with `type`, or dict(cfg=<config path or pkg::config>, checkpoint=<file or URL>); '
+            f'found the keys {sorted(role_cfg)}'
+        )
+    loaded = Config.fromfile(resolve_config(source))
+    if 'model' not in loaded:
+        raise ConfigError(f'cfg={str(source)!r} has no `model`.')
+    model = _plain(loaded.model)
+    model.setdefault('_scope_', loaded.get('default_scope') or 'mmengine')
+    return model
+
+
+def without_pretrained(model_cfg: dict[str, Any]) -> dict[str, Any]:
+    """Drop every ``pretrained`` and ``init_cfg`` of type Pretrained: a role checkpoint replaces them.
+
+    Without this, a teacher loaded from a file would first download ImageNet weights only to overwrite them.
+    """
+
+    def clean(node: Any) -> Any:
+        if isinstance(node, list | tuple):
+            return type(node)(clean(item) for item in node)
+        if not isinstance(node, dict):
+            return node
+        init = node.get('init_cfg')
+        drop = {'pretrained'}
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            drop.add('init_cfg')
+        return {key: clean(value) for key, value in node.items() if key not in drop}
+
+    cleaned: dict[str, Any] = clean(model_cfg)
+    return cleaned
+
+
+def _plain(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy to builtin dicts, so that nothing a builder pops is lost to the user's config."""
+    return deepcopy(cfg.to_dict()) if isinstance(cfg, ConfigDict) else deepcopy(dict(cfg))

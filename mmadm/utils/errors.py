@@ -1,0 +1,36 @@
+"""The errors that a user of mmadm meets. Each message names the config key, what was found and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ConfigError(ValueError):
+    """A config that cannot work; raised before training starts."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, torn or made for another architecture."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became NaN or infinite during training."""
+
+
+def near_matches(name: str, valid: Iterable[str]) -> str:
+    """Say which valid names come nearest to a wrong one.
+
+    Args:
+        name: What the user wrote.
+        valid: All names that would be right.
+
+    Returns:
+        A clause for an error message: the near matches, or every valid name if there are at most ten.
+    """
+    names = list(valid)
+    near = get_close_matches(name, names, n=5, cutoff=0.5)
+    if near:
+        return f'did you mean {", ".join(map(repr, near))}?'
+    shown = ', '.join(map(repr, names[:10]))
+    return f'valid: {shown}' + (f', ... ({len(names)} in all)' if len(names) > 10 else '')

@@ -1,0 +1,152 @@
+"""From a training of several roles to what stock mmseg and mmdet use: one role's checkpoint and config."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmadm.utils.checkpoint import read_checkpoint
+from mmadm.utils.config import role_model_cfg
+from mmadm.utils.errors import CheckpointError, ConfigError, near_matches
+
+_TRAINING = ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler')
+_ROLE_OPTIMISERS = 'mmadm.RoleOptimWrapperConstructor'
+_SHARED_OPTIONS = ('type', 'dtype', 'loss_scale', 'accumulative_counts')
+
+
+def role_file(path: str | Path, role: str) -> Path:
+    """Path of the role file that belongs to a full checkpoint: ``iter_8.pth`` gives ``iter_8_student.pth``."""
+    path = Path(path)
+    return path.with_name(f'{path.stem}_{role}{path.suffix}')
+
+
+def extract_role(checkpoint: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """Make a role's stock checkpoint.
+
+    Args:
+        checkpoint: A full mmadm checkpoint, or a role file of this role.
+        role: Name of the role.
+
+    Returns:
+        ``meta``, with the role's name added, and ``state_dict`` with exactly the keys of the stock model.
+
+    Raises:
+        CheckpointError: If the checkpoint does not hold this role.
+    """
+    meta, state = checkpoint['meta'], checkpoint['state_dict']
+    prefix = f'roles.{role}.'
+    picked = OrderedDict((key.removeprefix(prefix), value) for key, value in state.items() if key.startswith(prefix))
+    if picked:
+        # versions of modules: some stock modules rename keys of a state dict that has none
+        versions = getattr(state, '_metadata', {})
+        picked._metadata = OrderedDict(
+            (name.removeprefix(prefix.rstrip('.')).lstrip('.'), value)
+            for name, value in versions.items()
+            if f'{name}.'.startswith(prefix)
+        )
+        return {'meta': {**meta, 'role': role}, 'state_dict': picked}
+    held = sorted({key.split('.')[1] for key in state if key.startswith('roles.')})
+    if not held and meta.get('role') == role:
+        return {'meta': meta, 'state_dict': state}
+    if not held and 'role' not in meta:
+        raise CheckpointError(f'no role {role!r}: this is a checkpoint of a single stock model, not of mmadm')
+    raise CheckpointError(f'no role {role!r} in the checkpoint; {near_matches(role, held or [meta["role"]])}')
+
+
+def read_role(path: str | Path, role: str) -> dict[str, Any]:
+    """Read a role's stock checkpoint from a file, see :func:`extract_role`.
+
+    Args:
+        path: A full mmadm checkpoint, or a role file of this role.
+        role: Name of the role.
+
+    Raises:
+        CheckpointError: If the file cannot be read or does not hold this role.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        return extract_role(checkpoint, role)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from None
+
+
+def role_config(cfg: Config, role: str) -> Config:
+    """Make a role's stock config.
+
+    Data sets and evaluators stay, as do the role's own optimiser and schedule; what only several roles need goes.
+    So does the whole training part for a frozen role, which has no optimiser.
+
+    Args:
+        cfg: Config of an ``mmadm.Distillation`` training.
+        role: Name of the role.
+
+    Returns:
+        A new config of the stock model.
+
+    Raises:
+        ConfigError: If the config has no such role.
+    """
+    roles = cfg.get('model', {}).get('roles')
+    if not isinstance(roles, Mapping):
+        raise ConfigError(f'model: found {cfg.get("model", {}).get("type")!r}, which has no roles to choose from')
+    if role not in roles:
+        raise ConfigError(f'model.roles has no {role!r}; {near_matches(role, roles)}')
+    stock = deepcopy(cfg)
+    frozen = role in cfg.model.get('frozen', ())
+    stock.model = role_model_cfg(roles[role])
+    # these say how the former run was started and what it began from
+    for key in ('work_dir', 'load_from', 'resume', 'launcher'):
+        stock.pop(key, None)
+    if 'optim_wrapper' in stock:
+        _keep_training(stock, role, frozen)
+    for key, loop in (('val_cfg', 'ValLoop'), ('test_cfg', 'TestLoop')):
+        if _is_ours(stock.get(key)):
+            stock[key] = dict(type=loop)
+    _keep_hooks(stock, role)
+    return stock
+
+
+def _keep_training(stock: Config, role: str, frozen: bool) -> None:
+    """Leave the optimiser and schedule of one role, or nothing to train with."""
+    if frozen:
+        for key in _TRAINING:
+            stock.pop(key, None)
+        return
+    wrapper = stock.optim_wrapper
+    if wrapper.get('constructor') == _ROLE_OPTIMISERS:
+        shared = {key: wrapper[key] for key in _SHARED_OPTIONS if key in wrapper}
+        stock.optim_wrapper = {'type': 'OptimWrapper', **shared, **wrapper[role]}
+    schedule = stock.get('param_scheduler')
+    if isinstance(schedule, Mapping) and 'type' not in schedule:
+        stock.param_scheduler = schedule.get(role)
+
+
+def _keep_hooks(stock: Config, role: str) -> None:
+    """Turn our checkpoint hook into the stock one and drop our others."""
+    hooks = stock.get('default_hooks', {})
+    for name, hook in list(hooks.items()):
+        if _is_ours(hook) and hook.type == 'mmadm.RoleCheckpointHook':
+            hook.type = 'CheckpointHook'
+            _stock_best(hook, role)
+        elif _is_ours(hook):
+            del hooks[name]
+    if stock.get('custom_hooks'):
+        stock.custom_hooks = [hook for hook in stock.custom_hooks if not _is_ours(hook)]
+
+
+def _stock_best(hook: dict[str, Any], role: str) -> None:
+    """Name the metric to save the best by as stock validation does; that of another role is no use."""
+    best = hook.pop('save_best', None)
+    listed = [best] if isinstance(best, str) else best or []
+    kept = [metric.removeprefix(f'{role}/') for metric in listed if metric == 'auto' or metric.startswith(f'{role}/')]
+    if kept:
+        hook['save_best'] = kept[0] if isinstance(best, str) else kept
+
+
+def _is_ours(cfg: Any) -> bool:
+    return isinstance(cfg, Mapping) and str(cfg.get('type', '')).startswith('mmadm.')

@@ -1,0 +1,45 @@
+"""Random numbers per role, so that one role's dropout never moves another role's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank
+from mmengine.logging import MessageHub
+
+
+def current_iteration() -> int:
+    """The Runner's training iteration, from 0; 0 outside a Runner."""
+    return int(MessageHub.get_current_instance().runtime_info.get('iter', 0))
+
+
+@contextmanager
+def untouched_generators() -> Iterator[None]:
+    """Leave torch's generators (CPU and the current GPU) as they were."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+@contextmanager
+def role_stream(index: int, iteration: int | None = None) -> Iterator[None]:
+    """Give every role but the first a random stream of its own.
+
+    The first role uses the global generator exactly as a stock model would (law 4). Each other stream is seeded from
+    the run's seed, the role and the iteration, so nothing about it has to be saved for an exact resume.
+
+    Args:
+        index: Position of the role in the config.
+        iteration: Training iteration; None while networks are built, when all ranks must draw the same numbers.
+    """
+    if index == 0:
+        yield
+        return
+    rank, step = (0, 0) if iteration is None else (get_rank(), iteration + 1)
+    seed = np.random.SeedSequence([torch.initial_seed(), index, rank, step]).generate_state(1, np.uint64)[0]
+    with untouched_generators():
+        torch.manual_seed(int(seed >> np.uint64(1)))
+        yield

@@ -1,0 +1,67 @@
+"""Load a role's checkpoint with an error that says what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from mmadm.utils.errors import CheckpointError
+from mmadm.utils.serialization import allow_mmengine_checkpoints
+
+
+def read_state_dict(path: str, where: str) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint file or URL.
+
+    Args:
+        path: Local path, URL or any scheme that mmengine's loader knows.
+        where: The config key to name in an error, such as ``model.roles.teacher.checkpoint``.
+
+    Returns:
+        Tensors by name, without a ``module.`` prefix.
+
+    Raises:
+        CheckpointError: If the file is missing, truncated, unreachable or holds no weights.
+    """
+    allow_mmengine_checkpoints()
+    try:
+        loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+    except FileNotFoundError as error:
+        raise CheckpointError(f'{where}={path!r}: no such file. Give an existing checkpoint or a URL.') from error
+    except Exception as error:  # torch, zipfile, pickle and urllib each raise their own kind
+        raise CheckpointError(
+            f'{where}={path!r} cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:200]}). '
+            'The file may be truncated, or the network missing: pass the path of a complete local file.'
+        ) from error
+    state = loaded.get('state_dict', loaded) if isinstance(loaded, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f'{where}={path!r} holds no state_dict.')
+    return {key.removeprefix('module.'): value for key, value in state.items()}
+
+
+def load_role_weights(model: nn.Module, path: str, where: str) -> None:
+    """Load a checkpoint into a stock model, strictly.
+
+    Args:
+        model: The role's network.
+        path: See :func:`read_state_dict`.
+        where: The config key to name in an error.
+
+    Raises:
+        CheckpointError: If it cannot be read, or if any key is missing, unexpected or of another shape.
+    """
+    state = read_state_dict(path, where)
+    own = model.state_dict()
+    reshaped = [key for key in state if key in own and state[key].shape != own[key].shape]
+    missing, unexpected = model.load_state_dict({k: v for k, v in state.items() if k not in reshaped}, strict=False)
+    missing = [key for key in missing if key not in reshaped and not key.endswith('num_batches_tracked')]
+    if not (missing or unexpected or reshaped):
+        return
+    hint = ' It is a full mmadm checkpoint: export one role with tools/export.py first.' if any(
+        key.startswith('roles.') for key in unexpected
+    ) else ' It was made for another architecture.'
+    raise CheckpointError(
+        f'{where}={path!r}: of {len(own)} keys {len(missing)} are missing, {len(unexpected)} unexpected and '
+        f'{len(reshaped)} of another shape (for example {[*missing, *unexpected, *reshaped][:3]}).{hint}'
+    )

@@ -1,0 +1,46 @@
+"""Package metadata; the pinned versions that the tests run with are in constraints.txt."""
+
+from pathlib import Path
+from runpy import run_path
+
+ROOT = Path(__file__).parent
+
+# mmadm uses the import names mmengine, mmcv, mmseg and mmdet, which two sets of distributions provide. Depending on
+# either would install it over the other, so both are extras and mmadm checks the import names itself.
+REQUIRES = ['torch>=2.4', 'numpy', 'rich', 'jinja2', 'matplotlib', 'packaging']
+EXTRAS = {
+    # mmsegmentation imports ftfy and regex without declaring them.
+    'openmmlab': [
+        'mmengine>=0.10.7,<1',
+        'mmcv>=2.1.0,<2.2',
+        'mmdet>=3.3.0,<4',
+        'mmsegmentation>=1.2.2,<2',
+        'ftfy',
+        'regex',
+    ],
+    'onedl': [
+        'onedl-mmengine>=0.10.12',
+        'onedl-mmcv>=2.3.6',
+        'onedl-mmdetection>=3.5.1',
+        'onedl-mmsegmentation>=1.4.2',
+    ],
+    'dev': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'pre-commit'],
+}
+
+if __name__ == '__main__':
+    from setuptools import find_packages, setup
+
+    setup(
+        name='mmadm',
+        version=run_path(str(ROOT / 'mmadm' / 'version.py'))['__version__'],
+        description='Online, semi-online and offline knowledge distillation for MMSegmentation and MMDetection',
+        long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+        long_description_content_type='text/markdown',
+        license='Apache-2.0',
+        license_files=['LICENSE'],
+        packages=find_packages(include=['mmadm', 'mmadm.*']),
+        package_data={'mmadm': ['**/*.html', '**/*.j2']},
+        python_requires='>=3.10',
+        install_requires=REQUIRES,
+        extras_require=EXTRAS,
+    )

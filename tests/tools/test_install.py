@@ -1,0 +1,81 @@
+"""Installing into an environment adds what is missing and keeps what is there."""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from runpy import run_path
+from zipfile import ZipFile
+
+import pytest
+
+
+@pytest.fixture(scope='module')
+def installer(repo_root):
+    return run_path(str(repo_root / 'tools/install.py'))
+
+
+def test_what_is_installed_becomes_the_constraint(installer):
+    constraints = '# tested\ntorch==2.13.0\nmmengine==0.10.7\n\nsetuptools<81\nopencv-python<5\n'
+    installed = {'torch': '2.9.1+cu130', 'opencv-python': '5.1', 'setuptools': '82.0', 'requests': '2.0'}
+    assert installer['limits'](installed, constraints) == [
+        'mmengine==0.10.7',
+        'opencv-python==5.1',
+        'requests==2.0',
+        'setuptools==82.0',
+        'torch==2.9.1+cu130',
+    ]
+
+
+def test_the_setuptools_of_a_new_environment_may_be_updated_for_torch(installer):
+    assert installer['limits']({'setuptools': '65.5.0'}, 'setuptools<81\n') == ['setuptools<81']
+
+
+def test_the_reference_stack_is_required_and_pinned_to_one_version(installer, repo_root):
+    setup, pins = installer['SETUP'], (repo_root / 'constraints.txt').read_text().splitlines()
+    for requirement in ('torch>=2.4', 'mmengine>=0.10.7,<1', 'mmcv>=2.1.0,<2.2', 'onedl-mmcv>=2.3.6'):
+        assert requirement in [*setup['REQUIRES'], *setup['EXTRAS']['openmmlab'], *setup['EXTRAS']['onedl']]
+        name = installer['distribution_name'](requirement)
+        assert sum(line.startswith(f'{name}==') for line in pins) == 1
+
+
+def test_names_are_compared_as_pip_compares_them(installer):
+    names = ['Opencv_Python>=3', 'mmcv>=2.1.0,<2.2', 'ruamel.yaml', 'jinja2 ; python_version>"3"']
+    assert [installer['distribution_name'](name) for name in names] == [
+        'opencv-python',
+        'mmcv',
+        'ruamel-yaml',
+        'jinja2',
+    ]
+
+
+def wheel(folder: Path, name: str, version: str) -> None:
+    info = f'{name}-{version}.dist-info'
+    with ZipFile(folder / f'{name}-{version}-py3-none-any.whl', 'w') as archive:
+        archive.writestr(f'{name}.py', f'__version__ = {version!r}\n')
+        archive.writestr(f'{info}/METADATA', f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
+        archive.writestr(f'{info}/WHEEL', 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
+        archive.writestr(f'{info}/RECORD', '')
+
+
+def test_an_environment_keeps_its_versions(tmp_path, repo_root):
+    """A real environment that has an old `kept` gets `added`, and keeps `kept` though a newer one is at hand."""
+    for name, version in (('kept', '1.0'), ('kept', '2.0'), ('added', '1.0'), ('added', '3.0')):
+        wheel(tmp_path, name, version)
+    venv.create(tmp_path / 'env', with_pip=True)
+    python = tmp_path / 'env' / 'bin' / 'python'
+    environment = {**os.environ, 'PIP_NO_INDEX': '1', 'PIP_FIND_LINKS': str(tmp_path), 'PIP_CONFIG_FILE': os.devnull}
+    subprocess.run([python, '-m', 'pip', 'install', '-q', 'kept==1.0'], env=environment, check=True)
+    script = f"""
+from pathlib import Path
+from runpy import run_path
+tool = run_path({str(repo_root / 'tools/install.py')!r})
+constraints = Path({str(tmp_path / 'constraints.txt')!r})
+constraints.write_text('kept==2.0\\nadded<2\\n')
+tool['install'].__globals__['CONSTRAINTS'] = constraints
+tool['install'](['kept', 'added'], {{'kept': '1.0'}})
+"""
+    subprocess.run([python, '-c', script], env=environment, check=True, stdout=sys.stderr)
+    versions = 'import kept, added; print(kept.__version__, added.__version__)'
+    assert subprocess.check_output([python, '-c', versions], text=True).split() == ['1.0', '1.0']

@@ -1,0 +1,309 @@
+"""Benchmark suites: train every method with every seed, then make the table and the report.
+
+``run`` leaves one JSON line per finished run in ``OUT/results.jsonl``; what stands there is skipped, what was interrupted
+is resumed. ``report`` makes ``results.md`` and ``report.html`` from such a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from copy import deepcopy
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the script also runs from a checkout that is not installed
+
+from mmadm.adapters import build_adapter  # noqa: E402
+from mmadm.distillers import ADM  # noqa: E402
+from mmadm.distillers.base import matched  # noqa: E402
+from mmadm.functional import region_weights, similarity_map  # noqa: E402
+from mmadm.registry import MODELS  # noqa: E402
+from mmadm.utils.bench import Job, Launcher, RunFailedError  # noqa: E402
+from mmadm.utils.errors import ConfigError, near_matches  # noqa: E402
+from mmadm.utils.runs import (  # noqa: E402
+    Record,
+    markdown_table,
+    read_json_lines,
+    read_scalars,
+    scored_split,
+    summarise,
+)
+from mmadm.visualization.report import Maps, write_report  # noqa: E402
+from mmadm.visualization.similarity import relative_weights  # noqa: E402
+
+CAMVID = ('student', 'teacher', 'dml', 'adm')
+SUITES: dict[str, dict[str, str]] = {
+    'demo': {method: f'configs/demo/{method}.py' for method in ('student', 'dml', 'adm')},
+    'camvid': {method: f'configs/camvid/{method}.py' for method in (*CAMVID, 'student_mbv2', 'adm_mbv2')},
+}
+NOTES = {
+    'demo': (
+        'mmadm demo: learning together on generated streets',
+        'Small-scale demo figures: tiny networks, a few hundred iterations and generated street scenes, one seed. They '
+        'show that everything works and what it looks like. They are not Cityscapes results and say nothing about them.',
+    ),
+    'camvid': (
+        'mmadm on CamVid',
+        'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with published '
+        'CamVid results. Methods were chosen on val.',
+    ),
+}
+console = Console()
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command line of the tool."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest='command', required=True)
+    run = commands.add_parser('run', help='train and test the methods of a suite')
+    run.add_argument('suite', choices=SUITES)
+    run.add_argument('--methods', nargs='+', help='only these methods of the suite')
+    run.add_argument('--seeds', nargs='+', type=int, default=[0])
+    run.add_argument('--jobs', type=int, default=1, help='runs at a time; with more than one, a thread each')
+    run.add_argument('--out', type=Path, help='default: work_dirs/benchmark/SUITE')
+    run.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='passed on to every run')
+    report = commands.add_parser('report', help='table and report.html of a folder of runs')
+    report.add_argument('dir', type=Path)
+    report.add_argument('--out', type=Path, help='default: DIR/report.html')
+    return parser.parse_args(arguments)
+
+
+def load_config(path: str, options: Sequence[str]) -> Config:
+    """A config with ``key=value`` overrides, read the way the training tool reads them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    cfg = Config.fromfile(ROOT / path)
+    if options:
+        cfg.merge_from_dict(parser.parse_args(['--cfg-options', *options]).cfg_options)
+    return cfg
+
+
+def describe(suite: str, method: str, cfg: Config) -> Record:
+    """What is known about a method before it runs; builds its model once, so that a broken config fails here."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the training tells them again
+        model = MODELS.build(cfg.model)
+    stock_role = 'teacher' if method.startswith('teacher') else 'student'
+    stock = not hasattr(model, 'trainable')
+    roles = {stock_role: model} if stock else dict(model.roles.items())
+    revision = subprocess.run(
+        ['git', 'describe', '--always', '--dirty', '--abbrev=10'], cwd=ROOT, capture_output=True, text=True
+    )
+    same_images = cfg.test_dataloader == cfg.val_dataloader
+    dataset = (cfg.val_dataloader if same_images else cfg.test_dataloader).dataset
+    return {
+        'stock': stock,
+        'roles': (stock_role,) if stock else tuple(model.trainable),
+        'tests': not same_images,
+        'facts': {
+            'revision': revision.stdout.strip() or None,
+            'versions': versions(),
+            'device': torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU ({platform.machine()})',
+            'config_sha': hashlib.sha256(cfg.pretty_text.encode()).hexdigest()[:16],
+            'split': dataset.get('ann_file') or dataset.data_prefix.img_path,
+            'parameters': {role: sum(p.numel() for p in net.parameters()) for role, net in roles.items()},
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the figures."""
+    packages = ['torch', 'mmengine', 'mmcv', 'mmsegmentation', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation']
+    found = {'python': platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def plan(suite: str, methods: Sequence[str], seeds: Sequence[int], out: Path, options: Sequence[str]) -> list[Job]:
+    """The runs of a suite, seed by seed.
+
+    Args:
+        suite: A key of ``SUITES``.
+        methods: Which methods of it.
+        seeds: Seeds.
+        out: Folder of the suite; a run writes to ``out/<method>/seed<seed>``.
+        options: ``--cfg-options`` of every run.
+
+    Raises:
+        ConfigError: If a method is not in the suite.
+    """
+    unknown = [method for method in methods if method not in SUITES[suite]]
+    if unknown:
+        raise ConfigError(f'--methods: {suite} has no {unknown[0]!r}; {near_matches(unknown[0], SUITES[suite])}')
+    known = {}
+    for method in methods:
+        cfg = load_config(SUITES[suite][method], options)
+        known[method] = {'iterations': cfg.train_cfg.max_iters, **describe(suite, method, cfg)}
+    return [
+        Job(
+            suite=suite,
+            method=method,
+            seed=seed,
+            config=SUITES[suite][method],
+            options=tuple(options),
+            work_dir=out / method / f'seed{seed}',
+            **known[method],
+        )
+        for seed in seeds
+        for method in methods
+    ]
+
+
+def run_suite(jobs: list[Job], out: Path, parallel: int) -> list[str]:
+    """Run what is not done yet, with a progress bar; a failure does not stop the others.
+
+    Args:
+        jobs: From :func:`plan`.
+        out: Folder of the suite.
+        parallel: Runs at a time.
+
+    Returns:
+        One message per run that failed.
+    """
+    done = {(record['method'], record['seed'], record['config_sha']) for record in read_json_lines(out / 'results.jsonl')}
+    todo = [job for job in jobs if (*job.key, job.facts['config_sha']) not in done]
+    if len(todo) < len(jobs):
+        console.print(f'{len(jobs) - len(todo)} of {len(jobs)} runs are done already')
+    launcher = Launcher(ROOT, threads=1 if parallel > 1 else None)
+    failures = []
+    with ThreadPoolExecutor(parallel) as pool:
+        try:
+            for job, future in finished(pool, launcher, todo):
+                if error := future.exception():
+                    failures.append(f'{job.method} seed {job.seed}: {error}')
+                    console.print(f'[red]failed[/] {job.method} seed {job.seed}')
+                    if not isinstance(error, RunFailedError | ConfigError):
+                        raise error
+                    continue
+                with (out / 'results.jsonl').open('a', encoding='utf-8') as file:
+                    file.write(json.dumps(future.result()) + '\n')
+        except BaseException:
+            launcher.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return failures
+
+
+def finished(pool: ThreadPoolExecutor, launcher: Launcher, jobs: list[Job]) -> Iterator[tuple[Job, Future[Record]]]:
+    """Start the jobs and yield each one when it has ended, with a bar for all and one for each that runs."""
+    columns = [
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('iterations, time left'),
+        TimeRemainingColumn(),
+    ]
+    # a long window: methods differ in speed, so the last seconds say little about the rest
+    with Progress(*columns, console=console, speed_estimate_period=300) as progress:
+        total = progress.add_task('all runs', total=sum(job.iterations for job in jobs))
+        bars = {job.key: progress.add_task(f'{job.method} seed {job.seed}', total=job.iterations) for job in jobs}
+        pending = {pool.submit(launcher.run, job): job for job in jobs}
+        while pending:
+            ended, _ = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
+            for job in jobs:
+                steps = [entry['step'] for entry in read_scalars(job.work_dir)]
+                progress.update(bars[job.key], completed=max(steps, default=0))
+            progress.update(total, completed=sum(progress.tasks[bar].completed for bar in bars.values()))
+            for future in ended:
+                yield pending.pop(future), future
+
+
+def report(folder: Path, out: Path | None = None) -> list[Record]:
+    """Write ``results.md`` and the HTML report of a folder of runs and print the table.
+
+    Args:
+        folder: What ``run`` had as ``--out``.
+        out: Where the report goes, ``folder/report.html`` by default.
+
+    Returns:
+        The result records.
+
+    Raises:
+        ConfigError: If no run is finished there.
+    """
+    newest = {(record['method'], record['seed']): record for record in read_json_lines(folder / 'results.jsonl')}
+    if not newest:
+        raise ConfigError(f'{folder / "results.jsonl"} holds no finished run; start one with: tools/benchmark.py run')
+    order = list(SUITES.get(next(iter(newest.values()))['suite'], {}))
+    records = sorted(newest.values(), key=lambda record: (order.index(record['method']), record['seed']))
+    table = markdown_table(summarise(records), scored_split(records))
+    (folder / 'results.md').write_text(table, encoding='utf-8')
+    target = out or folder / 'report.html'
+    title, note = NOTES[records[0]['suite']]
+    write_report(folder, records, target, title, note, adm_maps)
+    console.print(table, soft_wrap=True, markup=False)
+    console.print(f'report: {target}')
+    return records
+
+
+def adm_maps(model: nn.Module, item: dict[str, Any]) -> Maps | None:
+    """Similarity and position weights of a model's first ADM distiller on one packed image.
+
+    Args:
+        model: In eval mode.
+        item: One item of a data set.
+
+    Returns:
+        Maps of shape (1, h, w), or None if the model has no ADM distiller.
+    """
+    found = [(name, part) for name, part in getattr(model, 'distillers', {}).items() if isinstance(part, ADM)]
+    if not found:
+        return None
+    (name, adm), batch = found[0], pseudo_collate([item])
+    edge = adm.edges()[0]
+    outputs = {}
+    with torch.no_grad():
+        for role, tap in ((edge.learner, edge.learner_tap), (edge.source, edge.source_tap)):
+            network = model.roles[role]
+            inputs = network.data_preprocessor(deepcopy(batch), False)['inputs']
+            outputs[role] = build_adapter(role, network).features(network, inputs, [tap])
+        connectors = model.connectors[name] if name in model.connectors else {}
+        similarity = similarity_map(*matched(edge, outputs, connectors)[-1])
+    size = tuple(similarity.shape[1:])
+    weights = [relative_weights(region_weights(sign * similarity, **adm.options), size) for sign in (1, -1)]
+    return Maps(similarity, *weights)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    args = parse_args(arguments)
+    try:
+        if args.command == 'report':
+            report(args.dir, args.out)
+            return 0
+        out = args.out or Path('work_dirs/benchmark') / args.suite
+        jobs = plan(args.suite, args.methods or list(SUITES[args.suite]), args.seeds, out, args.cfg_options)
+        failures = run_suite(jobs, out, args.jobs)
+    except ConfigError as error:
+        console.print(f'[red]error[/] {error}')
+        return 2
+    for failure in failures:
+        console.print(failure, style='red', markup=False, soft_wrap=True)
+    return 1 if failures else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Score one role of a training with the stock toolbox."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the script also runs from a checkout that is not installed
+
+from mmadm.utils.checkpoint import check_same_tensors, read_checkpoint  # noqa: E402
+from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable  # noqa: E402
+from mmadm.utils.errors import ConfigError  # noqa: E402
+from mmadm.utils.export import read_role, role_config  # noqa: E402
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command line of the tool."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file of the training')
+    parser.add_argument('checkpoint', help='full checkpoint, or the file of the role')
+    parser.add_argument('--role', help='default: the deploy role')
+    parser.add_argument('--show-dir', help='where painted predictions go')
+    add_run_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def paint_into(cfg: Config, folder: str) -> None:
+    """Let the visualisation hook paint every image.
+
+    Args:
+        cfg: Stock config; changed.
+        folder: Where the pictures go.
+
+    Raises:
+        ConfigError: If the config has no such hook.
+    """
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if not hook:
+        raise ConfigError("--show-dir needs default_hooks.visualization, such as dict(type='SegVisualizationHook')")
+    hook.update(draw=True, interval=1)
+    cfg.visualizer.save_dir = folder
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the tool."""
+    args = parse_args(arguments)
+    with one_line_errors():
+        cfg = load_config(args)
+        require_writable(cfg.work_dir)
+        if 'roles' in cfg.model:
+            role = args.role or cfg.model.get('deploy', 'student')
+            cfg = role_config(cfg, role).merge... 
