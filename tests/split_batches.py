@@ -67,7 +67,6 @@ def gap(found: Weights, right: Weights, start: Weights, part: str) -> float:
     names = [name for name in start if name.startswith(part)]
     moved = _norm(right[name] - start[name] for name in names)
     assert moved > 1e-3, f'{part} hardly moved, so this would prove nothing'
-    print("GAP", part, moved, _norm(found[name] - right[name] for name in names) / moved)
     return _norm(found[name] - right[name] for name in names) / moved
 
 

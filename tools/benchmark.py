@@ -1,7 +1,7 @@
 """Benchmark suites: train every method with every seed, then make the table and the report.
 
-``run`` leaves one JSON line per finished run in ``OUT/results.jsonl``; what stands there is skipped, what was interrupted
-is resumed. ``report`` makes ``results.md`` and ``report.html`` from such a folder.
+``run`` leaves one JSON line per finished run in ``OUT/results.jsonl``; what stands there is skipped, what was
+interrupted is resumed. ``report`` makes ``results.md`` and ``report.html`` from such a folder.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import argparse
 import hashlib
 import json
 import platform
+import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from copy import deepcopy
 from importlib import metadata
 from pathlib import Path
@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,13 +36,12 @@ from mmadm.distillers import ADM  # noqa: E402
 from mmadm.distillers.base import matched  # noqa: E402
 from mmadm.functional import region_weights, similarity_map  # noqa: E402
 from mmadm.registry import MODELS  # noqa: E402
-from mmadm.utils.bench import Job, Launcher, RunFailedError  # noqa: E402
+from mmadm.utils.bench import Job, Launcher, run_jobs  # noqa: E402
 from mmadm.utils.errors import ConfigError, near_matches  # noqa: E402
 from mmadm.utils.runs import (  # noqa: E402
     Record,
     markdown_table,
     read_json_lines,
-    read_scalars,
     scored_split,
     summarise,
 )
@@ -57,13 +56,13 @@ SUITES: dict[str, dict[str, str]] = {
 NOTES = {
     'demo': (
         'mmadm demo: learning together on generated streets',
-        'Small-scale demo figures: tiny networks, a few hundred iterations and generated street scenes, one seed. They '
-        'show that everything works and what it looks like. They are not Cityscapes results and say nothing about them.',
+        'Small-scale demo figures: tiny networks, a short training, one seed, and generated street scenes. They show '
+        'that everything works and what it looks like. They are not Cityscapes results and say nothing about them.',
     ),
     'camvid': (
         'mmadm on CamVid',
-        'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with published '
-        'CamVid results. Methods were chosen on val.',
+        'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with '
+        'published CamVid results. Methods were chosen on val.',
     ),
 }
 console = Console()
@@ -90,6 +89,8 @@ def load_config(path: str, options: Sequence[str]) -> Config:
     """A config with ``key=value`` overrides, read the way the training tool reads them."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    # mmengine tells for every config which environment variable it read
+    MMLogger.get_current_instance().setLevel('WARNING')
     cfg = Config.fromfile(ROOT / path)
     if options:
         cfg.merge_from_dict(parser.parse_args(['--cfg-options', *options]).cfg_options)
@@ -118,11 +119,17 @@ def describe(suite: str, method: str, cfg: Config) -> Record:
             'revision': revision.stdout.strip() or None,
             'versions': versions(),
             'device': torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU ({platform.machine()})',
-            'config_sha': hashlib.sha256(cfg.pretty_text.encode()).hexdigest()[:16],
+            'config_sha': fingerprint(cfg),
             'split': dataset.get('ann_file') or dataset.data_prefix.img_path,
             'parameters': {role: sum(p.numel() for p in net.parameters()) for role, net in roles.items()},
         },
     }
+
+
+def fingerprint(cfg: Config) -> str:
+    """Hash of a config; where the data lie does not count."""
+    text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+    return hashlib.sha256(re.sub(r'"data_root": "[^"]*"', '', text).encode()).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
@@ -172,74 +179,15 @@ def plan(suite: str, methods: Sequence[str], seeds: Sequence[int], out: Path, op
     ]
 
 
-def run_suite(jobs: list[Job], out: Path, parallel: int) -> list[str]:
-    """Run what is not done yet, with a progress bar; a failure does not stop the others.
-
-    Args:
-        jobs: From :func:`plan`.
-        out: Folder of the suite.
-        parallel: Runs at a time.
-
-    Returns:
-        One message per run that failed.
-    """
-    done = {(record['method'], record['seed'], record['config_sha']) for record in read_json_lines(out / 'results.jsonl')}
-    todo = [job for job in jobs if (*job.key, job.facts['config_sha']) not in done]
-    if len(todo) < len(jobs):
-        console.print(f'{len(jobs) - len(todo)} of {len(jobs)} runs are done already')
-    launcher = Launcher(ROOT, threads=1 if parallel > 1 else None)
-    failures = []
-    with ThreadPoolExecutor(parallel) as pool:
-        try:
-            for job, future in finished(pool, launcher, todo):
-                if error := future.exception():
-                    failures.append(f'{job.method} seed {job.seed}: {error}')
-                    console.print(f'[red]failed[/] {job.method} seed {job.seed}')
-                    if not isinstance(error, RunFailedError | ConfigError):
-                        raise error
-                    continue
-                with (out / 'results.jsonl').open('a', encoding='utf-8') as file:
-                    file.write(json.dumps(future.result()) + '\n')
-        except BaseException:
-            launcher.stop()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return failures
-
-
-def finished(pool: ThreadPoolExecutor, launcher: Launcher, jobs: list[Job]) -> Iterator[tuple[Job, Future[Record]]]:
-    """Start the jobs and yield each one when it has ended, with a bar for all and one for each that runs."""
-    columns = [
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn('iterations, time left'),
-        TimeRemainingColumn(),
-    ]
-    # a long window: methods differ in speed, so the last seconds say little about the rest
-    with Progress(*columns, console=console, speed_estimate_period=300) as progress:
-        total = progress.add_task('all runs', total=sum(job.iterations for job in jobs))
-        bars = {job.key: progress.add_task(f'{job.method} seed {job.seed}', total=job.iterations) for job in jobs}
-        pending = {pool.submit(launcher.run, job): job for job in jobs}
-        while pending:
-            ended, _ = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
-            for job in jobs:
-                steps = [entry['step'] for entry in read_scalars(job.work_dir)]
-                progress.update(bars[job.key], completed=max(steps, default=0))
-            progress.update(total, completed=sum(progress.tasks[bar].completed for bar in bars.values()))
-            for future in ended:
-                yield pending.pop(future), future
-
-
-def report(folder: Path, out: Path | None = None) -> list[Record]:
-    """Write ``results.md`` and the HTML report of a folder of runs and print the table.
+def report(folder: Path, out: Path | None = None) -> tuple[list[Record], Path]:
+    """Write ``results.md`` and the HTML report of a folder of runs.
 
     Args:
         folder: What ``run`` had as ``--out``.
         out: Where the report goes, ``folder/report.html`` by default.
 
     Returns:
-        The result records.
+        The result records in the order of the suite, and the report.
 
     Raises:
         ConfigError: If no run is finished there.
@@ -247,16 +195,14 @@ def report(folder: Path, out: Path | None = None) -> list[Record]:
     newest = {(record['method'], record['seed']): record for record in read_json_lines(folder / 'results.jsonl')}
     if not newest:
         raise ConfigError(f'{folder / "results.jsonl"} holds no finished run; start one with: tools/benchmark.py run')
-    order = list(SUITES.get(next(iter(newest.values()))['suite'], {}))
+    suite = next(iter(newest.values()))['suite']
+    order = list(SUITES[suite])
     records = sorted(newest.values(), key=lambda record: (order.index(record['method']), record['seed']))
     table = markdown_table(summarise(records), scored_split(records))
     (folder / 'results.md').write_text(table, encoding='utf-8')
     target = out or folder / 'report.html'
-    title, note = NOTES[records[0]['suite']]
-    write_report(folder, records, target, title, note, adm_maps)
-    console.print(table, soft_wrap=True, markup=False)
-    console.print(f'report: {target}')
-    return records
+    write_report(folder, records, target, *NOTES[suite], adm_maps)
+    return records, target
 
 
 def adm_maps(model: nn.Module, item: dict[str, Any]) -> Maps | None:
@@ -280,7 +226,7 @@ def adm_maps(model: nn.Module, item: dict[str, Any]) -> Maps | None:
             network = model.roles[role]
             inputs = network.data_preprocessor(deepcopy(batch), False)['inputs']
             outputs[role] = build_adapter(role, network).features(network, inputs, [tap])
-        connectors = model.connectors[name] if name in model.connectors else {}
+        connectors = dict(model.connectors.items()).get(name, {})
         similarity = similarity_map(*matched(edge, outputs, connectors)[-1])
     size = tuple(similarity.shape[1:])
     weights = [relative_weights(region_weights(sign * similarity, **adm.options), size) for sign in (1, -1)]
@@ -292,11 +238,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_args(arguments)
     try:
         if args.command == 'report':
-            report(args.dir, args.out)
+            records, target = report(args.dir, args.out)
+            console.print(markdown_table(summarise(records), scored_split(records)), soft_wrap=True, markup=False)
+            console.print(f'report: {target}')
             return 0
         out = args.out or Path('work_dirs/benchmark') / args.suite
         jobs = plan(args.suite, args.methods or list(SUITES[args.suite]), args.seeds, out, args.cfg_options)
-        failures = run_suite(jobs, out, args.jobs)
+        launcher = Launcher(ROOT, threads=1 if args.jobs > 1 else None)
+        failures = run_jobs(jobs, launcher, out, args.jobs, console)
     except ConfigError as error:
         console.print(f'[red]error[/] {error}')
         return 2

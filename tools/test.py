@@ -54,6 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors():
         cfg = load_config(args)
         require_writable(cfg.work_dir)
+        work_dir, launcher = cfg.work_dir, cfg.launcher
         if 'roles' in cfg.model:
             role = args.role or cfg.model.get('deploy', 'student')
-            cfg = role_config(cfg, role).merge... 
+            cfg = role_config(cfg, role)
+            checkpoint = read_role(args.checkpoint, role)
+        elif args.role:
+            raise ConfigError(f'--role={args.role}: {args.config} is the config of a single stock model')
+        else:
+            checkpoint = read_checkpoint(args.checkpoint)
+        cfg.merge_from_dict(dict(work_dir=work_dir, launcher=launcher, load_from=None, resume=False))
+        if args.show_dir:
+            paint_into(cfg, args.show_dir)
+        runner = Runner.from_cfg(cfg)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        check_same_tensors(model.state_dict(), checkpoint['state_dict'], args.checkpoint)
+        model.load_state_dict(checkpoint['state_dict'])
+        runner.test()
+
+
+if __name__ == '__main__':
+    main()

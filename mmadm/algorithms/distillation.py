@@ -127,9 +127,7 @@ class Distillation(BaseModel):
             for key, value in distiller(outputs, connectors).items():
                 unique = key if key not in losses else f'{key}_{name}'
                 losses[unique] = value * factor if 'loss' in key else value
-        if get_world_size() > 1:
-            losses.update(self._idle_connectors(active))
-        return losses
+        return {**losses, **self._idle_connectors(active)}
 
     def val_step(self, data: Any) -> list[Any]:
         """Predict a validation batch with the predicting role's own stock ``val_step``."""
@@ -217,7 +215,8 @@ class Distillation(BaseModel):
 
     def _idle_connectors(self, active: dict[str, Distiller]) -> dict[str, Tensor]:
         """DDP waits for a gradient of every parameter: give those of a stopped distiller a zero."""
-        idle = [p.sum() for name, part in self.connectors.items() if name not in active for p in part.parameters()]
+        stopped = [part for name, part in self.connectors.items() if name not in active]
+        idle = [p.sum() for part in stopped for p in part.parameters() if p.requires_grad]
         return {'idle_loss': 0.0 * torch.stack(idle).sum()} if idle else {}
 
     def _stop_if_not_finite(self, total: Tensor, log_vars: dict[str, Tensor]) -> None:

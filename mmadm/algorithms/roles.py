@@ -16,6 +16,9 @@ from mmadm.utils.errors import ConfigError, near_matches
 from mmadm.utils.random import role_stream
 from mmadm.utils.weights import load_role_weights
 
+#: keys that stand beside the roles in ``optim_wrapper`` and in its state
+RESERVED = ('type', 'constructor', 'dtype', 'loss_scale', 'loss_scaler', 'accumulative_counts')
+
 
 def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) -> None:
     """Check that frozen and deploy name roles and that something is left to train.
@@ -33,6 +36,8 @@ def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) ->
     for name in roles:
         if '.' in name or not name:
             raise ConfigError(f'model.roles.{name}: a role name must not be empty or hold a dot')
+        if name in RESERVED:
+            raise ConfigError(f'model.roles.{name}: the name is a key of optim_wrapper; choose another')
 
 
 def build_roles(

@@ -68,7 +68,11 @@ class ADM(Distiller):
     @property
     def weighted(self) -> bool:
         """Whether any loss has a weight and a role that learns from it."""
-        return any(self._learns(edge) != (False, False) for edge in self._edges)
+        return any(any(self._learns(edge)) for edge in self._edges)
+
+    def moves(self, edge: Edge) -> bool:
+        """Whether the consensus loss reaches this student."""
+        return self._learns(edge)[0]
 
     def edges(self) -> list[Edge]:
         """One edge for each (student, teacher) pair and tap; the student carries the connector."""

@@ -107,6 +107,10 @@ class Distiller(nn.Module, ABC):
         """Whether any weight is not 0; a distiller without weight is never computed (law 4)."""
         return True
 
+    def moves(self, edge: Edge) -> bool:
+        """Whether a loss of this distiller reaches the edge's learner, and so its connector."""
+        return self.weighted and edge.learner in self.trainable
+
     def active(self, iteration: int) -> bool:
         """Whether this distiller does anything at an iteration (from 0)."""
         stop = self.schedule.stop
@@ -128,7 +132,8 @@ class Distiller(nn.Module, ABC):
             trainable: Names of the roles that learn.
 
         Returns:
-            By connector key: the learner's name and the new module, for every tap whose channels differ.
+            By connector key: the learner's name and the new module, for every tap whose channels differ. One that no
+            loss reaches is frozen: DDP would wait for its gradient for ever.
 
         Raises:
             ConfigError: If numbers of levels or of classes differ between the roles.
@@ -150,7 +155,8 @@ class Distiller(nn.Module, ABC):
                         f'{type(self).__name__}: role {edge.learner!r} predicts {a.shape[1]} classes and '
                         f'{edge.source!r} {b.shape[1]}; logits can only be compared between equal class sets'
                     )
-                found[_level_key(edge, level, len(mine))] = (edge.learner, Connector(a.shape[1], b.shape[1]))
+                connector = Connector(a.shape[1], b.shape[1]).requires_grad_(self.moves(edge))
+                found[_level_key(edge, level, len(mine))] = (edge.learner, connector)
         return found
 
 

@@ -3,11 +3,12 @@
 A stock checkpoint has no generator states, and three things about mmengine's loops make it wrong to simply put saved
 states back when training starts again:
 
-- ``IterBasedTrainLoop`` first draws all batches again that were seen. In the main process (``num_workers=0``) this moves
-  NumPy's and Python's generators to where they were; with workers they have not been touched since the checkpoint,
-  except by a model or a preprocessor. ``EpochBasedTrainLoop`` starts at the next epoch without drawing anything again.
-- Validation runs after the checkpoint of the same iteration was written, and the resumed run does not repeat it. Opening
-  the validation loader draws one number from torch's generator, each time or, with persistent workers, the first time.
+- ``IterBasedTrainLoop`` first draws all batches again that were seen, and the next one. In the main process
+  (``num_workers=0``) this moves NumPy's and Python's generators to where they belong, so the saved states would be
+  wrong; with workers it does not, and models or preprocessors may have drawn from them, so the saved states are right.
+  ``EpochBasedTrainLoop`` starts at the next epoch without drawing anything again.
+- Validation runs after the checkpoint of the same iteration was written, and the resumed run does not repeat it.
+  Opening the validation loader draws one number from torch's generator: each time or, with persistent workers, once.
 - A new pass over a finite training loader draws one number too, before the first hook of the iteration is called.
 """
 
@@ -25,7 +26,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 #: Entry of a checkpoint
 KEY = 'generators'
 #: Entry of the message hub, which mmengine saves and restores by itself
-_OPENED = 'val_loader_opened'
+_OPENED = 'opened_val_loader'
 
 
 def snapshot() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One benchmark run: train and test in processes of their own, measured from outside."""
+"""Benchmark runs: train and test in processes of their own, measured from outside, several at a time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.runs import (
     Record,
     class_scores,
+    read_json_lines,
     read_scalars,
     role_scores,
     seconds_per_iteration,
@@ -73,10 +79,9 @@ class Launcher:
         self.root = root
         self.environment = dict(os.environ) | ({} if threads is None else {'OMP_NUM_THREADS': str(threads)})
         # the scripts import mmadm also where it is not installed
-        self.environment['PYTHONPATH'] = os.pathsep.join(
-            filter(None, [str(root), os.environ.get('PYTHONPATH')])
-        )
+        self.environment['PYTHONPATH'] = os.pathsep.join(filter(None, [str(root), os.environ.get('PYTHONPATH')]))
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
         self._lock = Lock()
 
     def run(self, job: Job) -> Record:
@@ -87,8 +92,8 @@ class Launcher:
 
         Returns:
             The result record. ``memory`` is the peak in MiB: on a GPU what the logger reports, on a CPU the largest
-            resident set of the training process or of one of its workers (``ru_maxrss``). Forked workers share most
-            of their pages with it, so it is not a sum over processes.
+            resident set (``ru_maxrss``) of the training process or of one of its workers, which share most pages with
+            it: not a sum over processes. Linux counts what the launching process held, too, which is less.
 
         Raises:
             RunFailedError: If a process fails; its output is in ``train.log`` or ``test_<role>.log``.
@@ -118,7 +123,7 @@ class Launcher:
         }
 
     def train(self, job: Job) -> Record:
-        """Train unless that is done already; returns peak memory in MiB and CPU seconds of the process that finished."""
+        """Train unless that is done already; returns peak memory in MiB and CPU seconds of the last process."""
         done = job.work_dir / 'train.json'
         if done.is_file():
             return json.loads(done.read_text())
@@ -146,8 +151,9 @@ class Launcher:
         return scores, classes
 
     def stop(self) -> None:
-        """End the processes that are still running."""
+        """End the processes that are running and start no more."""
         with self._lock:
+            self._stopped = True
             for process in self._running:
                 process.terminate()
 
@@ -159,9 +165,10 @@ class Launcher:
         """Run a script to its end with its output in ``log``; returns its peak memory and CPU seconds."""
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(self.root / 'tools' / script), *map(str, arguments)]
-        with log.open('ab') as output:
+        with self._lock, log.open('ab') as output:
+            if self._stopped:
+                raise RunFailedError(f'{script} was not started: the benchmark is stopping')
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=self.environment)
-        with self._lock:
             self._running.add(process)
         # wait4, not Popen.wait: it tells what this one process used, even with others running beside it
         _, status, usage = os.wait4(process.pid, 0)
@@ -173,6 +180,72 @@ class Launcher:
             raise RunFailedError('\n'.join([f'{script} ended with {process.returncode}; end of {log}:', *tail]))
         kibibytes = usage.ru_maxrss / (1024 if sys.platform == 'darwin' else 1)
         return {'memory': kibibytes / 1024, 'seconds': usage.ru_utime + usage.ru_stime}
+
+
+def run_jobs(jobs: list[Job], launcher: Launcher, out: Path, parallel: int, console: Console) -> list[str]:
+    """Run what is not done yet, with a progress bar; a failure does not stop the others.
+
+    Args:
+        jobs: What shall be done in the end.
+        launcher: Runs a job.
+        out: Folder of the suite, which gets ``results.jsonl``.
+        parallel: Runs at a time.
+        console: Where progress goes.
+
+    Returns:
+        One message per run that failed.
+    """
+    done = {
+        (record['method'], record['seed'], record['config_sha']) for record in read_json_lines(out / 'results.jsonl')
+    }
+    todo = [job for job in jobs if (*job.key, job.facts['config_sha']) not in done]
+    if len(todo) < len(jobs):
+        console.print(f'{len(jobs) - len(todo)} of {len(jobs)} runs are done already')
+    failures = []
+    with ThreadPoolExecutor(parallel) as pool:
+        try:
+            for job, future in finished(pool, launcher, todo, console):
+                if error := future.exception():
+                    failures.append(f'{job.method} seed {job.seed}: {type(error).__name__}: {error}')
+                    console.print(f'[red]failed[/] {job.method} seed {job.seed}')
+                    continue
+                with (out / 'results.jsonl').open('a', encoding='utf-8') as file:
+                    file.write(json.dumps(future.result()) + '\n')
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            launcher.stop()
+            raise
+    return failures
+
+
+def finished(
+    pool: ThreadPoolExecutor, launcher: Launcher, jobs: list[Job], console: Console
+) -> Iterator[tuple[Job, Future[Record]]]:
+    """Start the jobs and yield each one when it has ended, with a bar for all and one for each that runs."""
+    columns = [
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('iterations, time left'),
+        TimeRemainingColumn(),
+    ]
+    # a long window: methods differ in speed, so the last seconds say little about the rest
+    with Progress(*columns, console=console, speed_estimate_period=300) as progress:
+        total = progress.add_task('all runs', total=sum(job.iterations for job in jobs))
+        bars = {
+            job.key: progress.add_task(f'{job.method} seed {job.seed}', total=job.iterations, visible=False)
+            for job in jobs
+        }
+        pending = {pool.submit(launcher.run, job): job for job in jobs}
+        while pending:
+            ended, _ = wait(pending, timeout=2, return_when=FIRST_COMPLETED)
+            for future, job in pending.items():
+                if future.running() or future in ended:
+                    steps = [entry['step'] for entry in read_scalars(job.work_dir)]
+                    progress.update(bars[job.key], completed=max(steps, default=0), visible=True)
+            progress.update(total, completed=sum(progress.tasks[bar].completed for bar in bars.values()))
+            for future in ended:
+                yield pending.pop(future), future
 
 
 def check_same_config(job: Job) -> None:

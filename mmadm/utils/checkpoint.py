@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -20,11 +21,23 @@ from mmadm.utils.errors import CheckpointError
 #: What a checkpoint must hold so that training can go on from it
 RESUMABLE = ('meta', 'state_dict', 'message_hub', 'optimizer')
 
-# torch.load refuses classes it does not know, and mmengine's log history consists of these. The two functions that
-# pickle names for an array and a number have moved between NumPy versions, so they are taken from where NumPy uses them.
+
+def _history_method(owner: type, name: str) -> Any:
+    """Stand in for ``getattr``, by which a pickled ``HistoryBuffer`` names its own methods.
+
+    The builtin on the allow-list would let a file reach any code, so this gives nothing but those methods.
+    """
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r})')
+    return getattr(HistoryBuffer, name)
+
+
+# torch.load refuses classes it does not know, and mmengine's log history consists of these. The two functions by which
+# pickle makes an array and a number have moved between NumPy versions, so NumPy itself is asked for them.
 torch.serialization.add_safe_globals(
     [
         HistoryBuffer,
+        (_history_method, 'builtins.getattr'),
         np.ndarray,
         np.dtype,
         *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
@@ -50,10 +63,15 @@ def read_checkpoint(path: str | Path, needed: Iterable[str] = ('meta', 'state_di
     path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError(f'{path}: no such checkpoint')
+    is_archive = zipfile.is_zipfile(path)
     try:
         # mapping spares the memory; files in torch's old format cannot be mapped
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=is_archive)
     except Exception as error:  # torch, zipfile and pickle each raise their own kind
+        if is_archive and isinstance(error, pickle.UnpicklingError):
+            refused = re.search(r'GLOBAL (\S+) was not an allowed', str(error))
+            what = f'a {refused[1]}' if refused else 'a function call'
+            raise CheckpointError(f'{path} holds {what}, which torch refuses to load for safety') from error
         reason = str(error).strip().partition('\n')[0]
         raise CheckpointError(
             f'{path} is truncated or not a checkpoint ({type(error).__name__}: {reason[:200]})'
@@ -124,19 +142,27 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
         work_dir: Work dir of a training.
 
     Returns:
-        A checkpoint that can be resumed from, or None.
+        A checkpoint that can be resumed from; None if there is no checkpoint.
+
+    Raises:
+        CheckpointError: If there are checkpoints but none can be used; a new start would overwrite them.
     """
     work_dir = Path(work_dir)
     found = [path for path in work_dir.glob('*.pth') if re.fullmatch(r'(iter|epoch)_\d+\.pth', path.name)]
     candidates = sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
     note = work_dir / 'last_checkpoint'
-    named = note.read_text().strip() if note.is_file() else ''
-    for path in [Path(named), *candidates] if named else candidates:
+    named = Path(note.read_text().strip()) if note.is_file() else None
+    if named is not None and named.is_file():
+        candidates.insert(0, named)
+    errors = []
+    for path in candidates:
         try:
             read_checkpoint(path, RESUMABLE)
-        except CheckpointError:
-            continue
-        return path
+            return path
+        except CheckpointError as error:
+            errors.append(str(error))
+    if errors:
+        raise CheckpointError(f'no checkpoint in {work_dir} can be resumed from: {errors[0]}')
     return None
 
 

@@ -84,8 +84,7 @@ def seconds_per_iteration(scalars: Iterable[Record]) -> float:
 
 
 def class_scores(log: str) -> dict[str, float]:
-    """IoU in percent by class from the last table that mmseg's ``IoUMetric`` printed into a log, which is the only
-    place where it leaves them; empty if there is none."""
+    """IoU in percent by class from the last table in a log, the only place where mmseg's ``IoUMetric`` leaves it."""
     table = log.rpartition('per class results')[2]
     rows = re.findall(r'^\|\s*(\S[^|]*?)\s*\|\s*([\d.]+|nan)\s*\|.*$', table, flags=re.MULTILINE)
     return {name: float(value) for name, value in rows if value != 'nan'}
@@ -160,7 +159,8 @@ def header(split: str) -> list[str]:
         'seeds',
         's / iteration',
         'peak memory (MiB)',
-        'parameters student / teacher',
+        'student parameters',
+        'teacher parameters',
     ]
 
 
@@ -174,7 +174,7 @@ def cells(row: Row) -> list[str]:
         str(row.seeds),
         f'{statistics.median(row.times):.3f}',
         f'{statistics.mean(row.memory):,.0f}',
-        ' / '.join(sizes),
+        *sizes,
     ]
 
 

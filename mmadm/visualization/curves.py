@@ -1,4 +1,4 @@
-"""Learning curves and loss curves of several methods as matplotlib figures."""
+"""Learning curves, loss curves and bars by class as matplotlib figures."""
 
 from __future__ import annotations
 
@@ -35,41 +35,42 @@ STYLE = {
 }
 
 
-def learning_figure(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure:
-    """Validation mIoU over the iterations, one panel per role and one line per method.
+def learning_figure(title: str, curves: Mapping[str, Sequence[Curve]], colours: Mapping[str, str]) -> Figure:
+    """Validation mIoU of one role over the iterations, one line per method.
 
     Args:
-        curves: ``{role: {method: [curve of each seed]}}``, a curve being (iteration, mIoU) pairs.
+        title: Title of the panel.
+        curves: ``{method: [curve of each seed]}``, a curve being (iteration, mIoU in percent) pairs.
+        colours: Colour of each method.
 
     Returns:
         The figure; a line is the mean over seeds, its band one sample standard deviation.
     """
-    methods = list(dict.fromkeys(method for by_method in curves.values() for method in by_method))
     with mpl.rc_context(STYLE):
-        figure, axes = panels(len(curves))
-        for panel, (role, by_method) in zip(axes, curves.items(), strict=True):
-            for method, seeds in by_method.items():
-                draw_band(panel, seeds, PALETTE[methods.index(method) % len(PALETTE)], method)
-            panel.set(title=role, xlabel='iteration', ylabel='val mIoU (%)')
-            panel.legend()
+        figure, panel = one_panel(title)
+        for method, seeds in curves.items():
+            draw_band(panel, seeds, colours[method], method)
+        panel.set_ylabel('val mIoU (%)')
+        panel.legend()
     return figure
 
 
-def loss_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """Logged values over the iterations, one panel per title and one line per name.
+def loss_figure(title: str, losses: Mapping[str, Curve]) -> Figure:
+    """Logged values of one training over the iterations.
 
     Args:
-        losses: ``{panel title: {line name: (iteration, value) pairs}}``.
+        title: Title of the panel.
+        losses: ``{key: (iteration, value) pairs}`` with keys such as ``student.loss_consensus``. A kind of loss has the
+            same colour on every panel; a teacher's line is dashed.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = panels(len(losses))
-        for panel, (title, by_name) in zip(axes, losses.items(), strict=True):
-            for colour, (name, curve) in zip(cycle(len(by_name)), by_name.items(), strict=True):
-                steps, values = np.asarray(curve, dtype=float).T
-                panel.plot(steps, values, color=colour, linewidth=1.6, label=name)
-            panel.set(title=title, xlabel='iteration')
-            panel.set_ylim(bottom=0)
-            panel.legend(fontsize=8)
+        figure, panel = one_panel(title)
+        for key, curve in losses.items():
+            steps, values = np.asarray(curve, dtype=float).T
+            style = '--' if key.startswith('teacher.') else '-'
+            panel.plot(steps, values, style, color=kind_colour(key), linewidth=1.6, label=key)
+        panel.set_ylim(bottom=0)
+        panel.legend(fontsize=8)
     return figure
 
 
@@ -91,16 +92,23 @@ def class_figure(names: Sequence[str], values: Sequence[float], label: str) -> F
     return figure
 
 
-def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` panels, two in a row."""
-    columns = min(2, count)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.1 * rows), layout='constrained')
-    grid = figure.subplots(rows, columns, squeeze=False)
-    axes = list(grid.flat)
-    for empty in axes[count:]:
-        empty.remove()
-    return figure, axes[:count]
+def one_panel(title: str) -> tuple[Figure, Axes]:
+    """An empty figure over the iterations, small enough to be read on a telephone."""
+    figure = Figure(figsize=(5.2, 3.4), layout='constrained')
+    panel = figure.subplots()
+    panel.set(title=title, xlabel='iteration')
+    return figure, panel
+
+
+def method_colours(methods: Sequence[str]) -> dict[str, str]:
+    """One colour for each method; the first, which is the plain one by custom, gets grey."""
+    return {method: PALETTE[index % len(PALETTE)] for index, method in enumerate(methods)}
+
+
+def kind_colour(key: str) -> str:
+    """The colour of a kind of loss: task losses are grey."""
+    kinds = {'loss_mutual': 1, 'loss_consensus': 2, 'similarity': 3, 'loss_transfer': 4, 'loss_divergence': 5}
+    return PALETTE[kinds.get(key.rpartition('.')[2], 0)]
 
 
 def draw_band(panel: Axes, seeds: Sequence[Curve], colour: str, label: str) -> None:
@@ -112,11 +120,6 @@ def draw_band(panel: Axes, seeds: Sequence[Curve], colour: str, label: str) -> N
     if len(seeds) > 1:
         deviation = values.std(axis=0, ddof=1)
         panel.fill_between(steps, mean - deviation, mean + deviation, color=colour, alpha=0.15, linewidth=0)
-
-
-def cycle(count: int) -> list[str]:
-    """The first ``count`` colours, starting again after the last."""
-    return [PALETTE[1:][index % (len(PALETTE) - 1)] for index in range(count)]
 
 
 def png_uri(figure: Figure) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from mmadm.utils.runs import (
@@ -22,7 +23,15 @@ from mmadm.utils.runs import (
     training_entries,
     validation_curves,
 )
-from mmadm.visualization.curves import Curve, class_figure, data_uri, learning_figure, loss_figure, png_uri
+from mmadm.visualization.curves import (
+    Curve,
+    class_figure,
+    data_uri,
+    learning_figure,
+    loss_figure,
+    method_colours,
+    png_uri,
+)
 from mmadm.visualization.samples import (
     FinishedRun,
     open_run,
@@ -91,8 +100,8 @@ def write_report(folder: Path, records: Sequence[Record], target: Path, title: s
         note=note,
         header=header(scored_split(records)),
         rows=[(row.method, cells(row)[1:], gain(row, rows)) for row in rows],
-        learning=png_uri(learning_figure(learning_curves(folder, records))),
-        losses=png_uri(loss_figure({m: loss_curves(folder / r['work_dir']) for m, r in first.items()})),
+        learning=learning_plots(folder, records),
+        losses=[plot(loss_figure(m, loss_curves(folder / r['work_dir'])), f'losses of {m}') for m, r in first.items()],
         legend=legend(next(iter(runs.values()))),
         examples=examples(runs),
         similarity=similarity_section(runs, maps_of),
@@ -110,6 +119,20 @@ def gain(row: Row, rows: Sequence[Row]) -> str:
     if row.method == 'student' or not {'student', row.method} <= means.keys():
         return ''
     return f'{means[row.method] - means["student"]:+.2f}'
+
+
+def plot(figure: Figure, caption: str) -> Picture:
+    """A figure as a picture of the page."""
+    return Picture(png_uri(figure), caption)
+
+
+def learning_plots(folder: Path, records: Sequence[Record]) -> list[Picture]:
+    """One plot per role with the validation curves of every method that trains it."""
+    colours = method_colours(list(dict.fromkeys(record['method'] for record in records)))
+    return [
+        plot(learning_figure(role, by_method, colours), f'validation mIoU of the role {role} by method')
+        for role, by_method in learning_curves(folder, records).items()
+    ]
 
 
 def learning_curves(folder: Path, records: Sequence[Record]) -> dict[str, dict[str, list[Curve]]]:
@@ -170,22 +193,28 @@ def similarity_section(runs: dict[str, FinishedRun], maps_of: MapsOf) -> dict[st
 def draw_maps(run: FinishedRun, items: list[dict[str, Any]], maps: list[Maps]) -> dict[str, Any]:
     """Pictures of the maps on one scale for all images, and the mean by class."""
     shown = spread_indices(len(items), EXAMPLES)
-    limits, rows = {}, [[picture(rgb_image(items[i]), 'image')] for i in shown]
-    titles = {'similarity': 'similarity', 'consensus': 'consensus weight', 'divergence': 'divergence weight'}
-    for name, title in titles.items():
+    limits: dict[str, tuple[float, float]] = {}
+    rows = [[picture(rgb_image(items[i]), 'image')] for i in shown]
+    kinds = [
+        ('similarity', 'similarity', 'magma'),
+        ('consensus', 'consensus weight', 'viridis'),
+        ('divergence', 'divergence weight', 'viridis'),
+    ]
+    for name, title, colours in kinds:
         values = torch.cat([getattr(maps[i], name).flatten() for i in shown])
         low, high = values.min().item(), values.max().item()
         limits[title] = (low, max(high, low + 1e-6))
         for row, i in zip(rows, shown, strict=True):
-            overlay = heat_overlay(rgb_image(items[i]), getattr(maps[i], name)[0], *limits[title])
+            overlay = heat_overlay(rgb_image(items[i]), getattr(maps[i], name)[0], *limits[title], colours)
             row.append(picture(overlay, title))
     classes = run.dataset.metainfo['classes']
     totals = class_similarity(items, maps, len(classes))
     return {
         'rows': rows,
-        'scales': [(title, f'{low:.2f}', f'{high:.2f}') for title, (low, high) in limits.items()],
-        'scale': data_uri(png(colour_map(torch.linspace(0, 1, 256)[None].expand(12, -1), 0, 1))),
-        'by_class': png_uri(class_figure(classes, totals.tolist(), 'mean similarity')),
+        'scales': [
+            (title, *(f'{limit:.2f}' for limit in limits[title]), scale(colours)) for _, title, colours in kinds
+        ],
+        'by_class': plot(class_figure(classes, totals.tolist(), 'mean similarity'), 'mean similarity by class'),
         'images': len(items),
     }
 
@@ -217,3 +246,8 @@ def class_table(first: dict[str, Record]) -> dict[str, Any] | None:
 def picture(image: Any, caption: str) -> Picture:
     """An RGB image (H, W, 3) with its caption."""
     return Picture(data_uri(png(image)), caption)
+
+
+def scale(colours: str) -> str:
+    """A strip with all colours of a map, low on the left, as a ``data:`` address."""
+    return data_uri(png(colour_map(torch.linspace(0, 1, 256)[None].expand(12, -1), 0, 1, colours)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,9 @@ def open_run(work_dir: Path) -> FinishedRun:
         raise FileNotFoundError(f'{work_dir} holds no config: its training never started')
     cfg = Config.fromfile(configs[-1])
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model = MODELS.build(cfg.model)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the training told them
+        model = MODELS.build(cfg.model)
     # the name only: a folder of runs may have been moved since
     checkpoint = work_dir / Path((work_dir / 'last_checkpoint').read_text().strip()).name
     model.load_state_dict(read_state_dict(str(checkpoint), 'last_checkpoint'))

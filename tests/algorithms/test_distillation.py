@@ -61,6 +61,21 @@ def test_every_parameter_is_owned_once():
     ]
 
 
+def test_a_connector_that_no_loss_reaches_is_frozen():
+    for idle in (dict(ADM, consensus=0, divergence=1), dict(ADM, consensus=0, divergence=0)):
+        assert not any(p.requires_grad for p in distillation(distillers=[idle]).connectors.parameters())
+    frozen_student = distillation(distillers=[ADM], frozen=['student'], deploy='teacher')
+    assert not any(p.requires_grad for p in frozen_student.connectors.parameters())
+    assert all(p.requires_grad for p in distillation(distillers=[ADM]).connectors.parameters())
+
+
+def test_a_stopped_connector_still_gets_a_gradient_for_ddp():
+    model = distillation(distillers=[dict(ADM, schedule=dict(stop=1))])
+    logs = train(model, 2)
+    assert 'idle_loss' not in logs[0] and logs[1]['idle_loss'] == 0
+    assert logs[1]['loss'] == pytest.approx(logs[1]['student.loss'] + logs[1]['teacher.loss'], rel=1e-6)
+
+
 def test_two_distillers_of_one_kind_keep_their_losses_apart():
     both = [dict(ADM), dict(ADM, at='backbone.layer3')]
     log = train(distillation(distillers=both), 1)[0]
@@ -171,6 +186,7 @@ def test_a_full_checkpoint_is_recognised(teacher_file):
     ('change', 'message'),
     [
         (dict(roles={}), 'roles is empty'),
+        (dict(roles=dict(student=segmentor(4), type=segmentor(4))), 'key of optim_wrapper'),
         (dict(deploy='studnet'), "did you mean 'student'"),
         (dict(frozen=['techer']), "model.frozen='techer' is not a role; did you mean 'teacher'"),
         (dict(frozen=['student', 'teacher']), 'nothing would be trained'),

@@ -58,5 +58,5 @@ def test_without_exchange_the_ranks_end_apart(ranks, one):
     right = one['per_role']
     first, second = (rank['apart']['end'] for rank in ranks)
     for part in PARTS:
-        assert gap(first, second, right['start'], part) > 0.1
-        assert gap(first, right['end'], right['start'], part) > 0.1
+        assert gap(first, second, right['start'], part) > 0.01
+        assert gap(first, right['end'], right['start'], part) > 0.01

@@ -1,12 +1,13 @@
 """CamVid, 11 classes, at 180x240 on the blocked split (same streets, later frames).
 
 ``MMADM_DATA`` names the folder that holds ``camvid``. Choose on val (60 frames), report on test (107 frames).
+For the original split (other streets) set, in each data loader's dataset, for example
+``ann_file='splits/test.txt', data_prefix=dict(img_path='images/test', seg_map_path='annotations/test')``.
 """
 
 dataset_type = 'mmadm.CamVidDataset'
 data_root = '{{$MMADM_DATA:data}}/camvid'
-split = 'blocked_'
-crop_size = (180, 240)
+crop_size = (120, 160)
 scale = (240, 180)  # width, height: half of the stored images
 
 train_pipeline = [
@@ -25,3 +26,33 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
+
+dataset = dict(
+    type=dataset_type,
+    data_root=data_root,
+    # lines of the blocked split are `split/stem`, relative to these
+    data_prefix=dict(img_path='images', seg_map_path='annotations'),
+)
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(ann_file='splits/blocked_train.txt', pipeline=train_pipeline, **dataset),
+)
+val_dataloader = dict(
+    batch_size=4,  # all images have one size
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(ann_file='splits/blocked_val.txt', pipeline=test_pipeline, **dataset),
+)
+test_dataloader = dict(
+    batch_size=4,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(ann_file='splits/blocked_test.txt', pipeline=test_pipeline, **dataset),
+)
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

@@ -1,12 +1,13 @@
 """Camera, light and canvas of the generated street scenes.
 
-World frame in metres: x to the right of the road's middle line, y up from the ground, z ahead along the road. Colours are RGB in 0..255.
+World frame in metres: x to the right of the road's middle line, y up from the ground, z ahead along the road.
+Colours are RGB in 0..255.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,26 +123,42 @@ class Canvas:
         lit = np.outer(shades, np.multiply(colour, self.light.tint) * (1.0 - haze))
         return np.minimum(np.maximum(lit + np.multiply(self.light.haze, haze), 0), 255).tolist()
 
-    def tone(self, colour: ArrayLike, depth: float, shade: float = 1.0) -> list[float]:
+    def tone(self, colour: Iterable[float], depth: float, shade: float = 1.0) -> tuple[float, ...]:
         """One colour as seen from `depth` metres away under this light."""
-        return self.tones(colour, depth, shade)[0]
+        clear = math.exp(-depth / self.light.visibility)
+        # written out for single colours, since thousands of strokes per image come through here
+        mixed = (
+            float(c) * t * shade * clear + h * (1.0 - clear)
+            for c, t, h in zip(colour, self.light.tint, self.light.haze, strict=True)
+        )
+        return tuple([min(max(value, 0.0), 255.0) for value in mixed])
 
     def fill(self, polygons: Array, colour: Sequence[float], ident: int) -> None:
         """Fill pixel polygons (M, N, 2), which do not overlap, with a toned colour and an id."""
-        points = list(np.round(polygons * 2**_SUBPIXEL_BITS).astype(np.int32))
+        points = list(np.rint(polygons * 2**_SUBPIXEL_BITS).astype(np.int32))
         cv2.fillPoly(self.image, points, colour, shift=_SUBPIXEL_BITS)
         cv2.fillPoly(self.ids, points, ident, shift=_SUBPIXEL_BITS)
 
-    def face(self, corners: ArrayLike, colour: ArrayLike, ident: int, shade: float = 1.0) -> None:
-        """Fill a world polygon (N, 3), or several of equal colour (M, N, 3), toned by the mean distance."""
+    def face(self, corners: ArrayLike, colour: Iterable[float], ident: int, shade: float = 1.0) -> None:
+        """Fill a world polygon (N, 3), or several of equal colour (M, N, 3), toned by the depth of their middle."""
         corners = np.asarray(corners, np.float64)
+        depths = corners[..., 2]
         pixels = self.camera.project(corners).reshape(-1, corners.shape[-2], 2)
-        self.fill(pixels, self.tone(colour, float(corners[..., 2].sum()) / (corners.size // 3), shade), ident)
+        self.fill(pixels, self.tone(colour, float(depths.min() + depths.max()) / 2, shade), ident)
 
-    def discs(self, centres: Array, radii: Array, colours: list[list[float]], ident: int) -> None:
+    def upright(self, outline: Array, z: float, colour: Iterable[float], ident: int, shade: float = 1.0) -> None:
+        """Fill an outline (N, 2), as (x, y), that stands across the street at depth z."""
+        corners = np.empty((len(outline), 3))
+        corners[:, :2] = outline
+        corners[:, 2] = z
+        self.face(corners, colour, ident, shade)
+
+    def discs(self, centres: Array, radii: Array, colours: Sequence[Sequence[float]], ident: int) -> None:
         """Fill discs of toned colours and one id; centres (M, 2) and radii (M,) in pixels."""
         places = np.round(centres * 2**_SUBPIXEL_BITS).astype(int).tolist()
-        for place, radius, colour in zip(places, (radii * 2**_SUBPIXEL_BITS).astype(int).tolist(), colours, strict=True):
+        for place, radius, colour in zip(
+            places, (radii * 2**_SUBPIXEL_BITS).astype(int).tolist(), colours, strict=True
+        ):
             cv2.circle(self.image, place, radius, colour, -1, shift=_SUBPIXEL_BITS)
             cv2.circle(self.ids, place, radius, ident, -1, shift=_SUBPIXEL_BITS)
 

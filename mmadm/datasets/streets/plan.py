@@ -98,7 +98,7 @@ def sample_camera(rng: np.random.Generator, size: tuple[int, int], street: Stree
         centre=width * rng.uniform(0.36, 0.64),
         horizon=height * rng.uniform(0.38, 0.52),
         roll=rng.normal(0, 0.012),
-        bend=rng.normal(0, 0.0022),
+        bend=rng.normal(0, 0.003),
     )
 
 
@@ -140,10 +140,16 @@ def _furniture(rng: np.random.Generator, street: Street, side: int) -> list[Thin
     things = [lamp(rng, side * (street.half + 0.45), z) for z in lamps if not street.crossed(z)]
     if rng.random() < 0.5:
         trees = np.arange(rng.uniform(6, 16), 90, rng.uniform(6, 14))
-        things += [tree(rng, side * (street.half + rng.uniform(0.7, 1.1)), z) for z in trees if not street.crossed(z, 2.0)]
-    for _ in range(rng.poisson(1.7)):
+        things += [
+            tree(rng, side * (street.half + rng.uniform(0.7, 1.1)), z) for z in trees if not street.crossed(z, 2.0)
+        ]
+    for _ in range(rng.poisson(1.6)):
         kind = board if rng.random() < 0.12 else sign
-        things.append(kind(rng, side * (street.half + rng.uniform(0.35, 0.8)), float(np.exp(rng.uniform(np.log(6.5), np.log(45))))))
+        things.append(
+            kind(
+                rng, side * (street.half + rng.uniform(0.35, 0.8)), float(np.exp(rng.uniform(np.log(6.5), np.log(45))))
+            )
+        )
     return things
 
 
@@ -155,11 +161,15 @@ def _cars(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
         busy = street.crossed(z, 3.0) or (street.zebra is not None and abs(z - street.zebra - ZEBRA_LENGTH / 2) < 4.5)
         if not busy and rng.random() < street.parking[(side + 1) // 2]:
             turned = np.pi if rng.random() < 0.15 else 0.0
-            things.append(car(rng, side * (street.half - 1.05), z + rng.uniform(-0.4, 0.4), ahead + turned + rng.normal(0, 0.03)))
+            things.append(
+                car(rng, side * (street.half - 1.05), z + rng.uniform(-0.4, 0.4), ahead + turned + rng.normal(0, 0.03))
+            )
     for number in range(street.lanes):
         z = rng.uniform(9, 50)
         while z < 95:
-            things.append(car(rng, side * (number + 0.5) * street.lane + rng.normal(0, 0.15), z, ahead + rng.normal(0, 0.03)))
+            things.append(
+                car(rng, side * (number + 0.5) * street.lane + rng.normal(0, 0.15), z, ahead + rng.normal(0, 0.03))
+            )
             z += rng.exponential(26) + 8
     return things
 
@@ -167,8 +177,8 @@ def _cars(rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
 def _people(rng: np.random.Generator, street: Street) -> list[Thing]:
     """Put walkers, alone or in twos and threes, on the pavements and across the road."""
     things: list[Thing] = []
-    for _ in range(rng.poisson(4.5)):
-        side, z = rng.choice([-1, 1]), float(np.exp(rng.uniform(np.log(6), np.log(55))))
+    for _ in range(rng.poisson(7)):
+        side, z = rng.choice([-1, 1]), float(np.exp(rng.uniform(np.log(5.5), np.log(42))))
         for _ in range(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.1])):
             aside = rng.uniform(0.3, street.walk(side) - 0.3)
             things.append(person(rng, side * (street.half + aside), z + rng.uniform(-0.8, 0.8)))

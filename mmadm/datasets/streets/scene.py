@@ -18,7 +18,15 @@ from mmadm.datasets.streets.canvas import (
     Thing,
     fractal,
 )
-from mmadm.datasets.streets.plan import FAR, ZEBRA_LENGTH, Street, place_things, sample_camera, sample_light, sample_street
+from mmadm.datasets.streets.plan import (
+    FAR,
+    ZEBRA_LENGTH,
+    Street,
+    place_things,
+    sample_camera,
+    sample_light,
+    sample_street,
+)
 
 # Drawn at twice the size and averaged down, which smooths edges; labels take one of the four pixels.
 _OVERSAMPLE = 2
@@ -90,7 +98,7 @@ def _paint_ground(canvas: Canvas, rng: np.random.Generator, street: Street) -> N
     coarse, fine = at(3.1), at(27.0)
     tracks = np.cos(4 * np.pi * x / street.lane)
     asphalt = rng.uniform(62, 122)
-    grey = asphalt + 7 * coarse + 16 * fine * fade + 4 * tracks
+    grey = asphalt + 5 * coarse + 16 * fine * fade + 4 * tracks
     grey *= np.where(at(1.3) > 1.25, rng.uniform(0.78, 0.9), 1)  # patches
     grey *= np.where((np.abs(x) > street.half - 0.12) & ~crossing, 0.72, 1)  # gutter
     paint = _markings(street, rng, x, z) & road
@@ -126,7 +134,11 @@ def _paint_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
     """Paint the camera car's own bonnet, which belongs to no class."""
     height, width = canvas.ids.shape
     angle = np.linspace(np.pi, 2 * np.pi, 40)
-    place, spread, rise = width * rng.uniform(0.4, 0.6), width * rng.uniform(0.45, 0.75), height * rng.uniform(0.03, 0.12)
+    place, spread, rise = (
+        width * rng.uniform(0.4, 0.6),
+        width * rng.uniform(0.45, 0.75),
+        height * rng.uniform(0.03, 0.12),
+    )
     base = rng.uniform(20, 120) + rng.normal(0, 5, 3)
     for share in (1.0, 0.8, 0.55):
         outline = np.stack([place + spread * share * np.cos(angle), height + rise * share * np.sin(angle)], -1)
@@ -140,7 +152,9 @@ def _expose(canvas: Canvas, rng: np.random.Generator, size: tuple[int, int]) -> 
     strength[[VEGETATION, BUILDING, SKY]] = 0.13, 0.06, 0.01
     grain = 1.5 * cv2.GaussianBlur(rng.standard_normal(labels.shape, dtype=np.float32), (3, 3), 0.8)
     grain += 0.6 * fractal(rng, labels.shape, 6, 4)
-    image = cv2.resize(canvas.image * (1 + strength[labels] * grain)[..., None], size[::-1], interpolation=cv2.INTER_AREA)
+    image = cv2.resize(
+        canvas.image * (1 + strength[labels] * grain)[..., None], size[::-1], interpolation=cv2.INTER_AREA
+    )
 
     rows, columns = (np.linspace(-1, 1, length, dtype=np.float32) for length in size)
     image *= (1 - np.float32(rng.uniform(0, 0.16)) * (rows[:, None] ** 2 + columns**2))[..., None]

@@ -11,11 +11,19 @@ _BARKS = ((74, 58, 44), (92, 82, 72), (60, 52, 46))
 _LEAVES = ((72, 104, 42), (58, 92, 48), (92, 116, 50), (48, 80, 46), (112, 112, 48), (150, 104, 44))
 
 
-def _post(canvas: Canvas, start: tuple[float, float], end: tuple[float, float], z: float, width: float, colour: Array, ident: int) -> None:
-    """Paint a straight bar between two points (x, y) at depth z, at least two pixels wide so that it never breaks up."""
+def _post(
+    canvas: Canvas,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    z: float,
+    width: float,
+    colour: Array,
+    ident: int,
+) -> None:
+    """Paint a bar between two points (x, y) at depth z, at least two pixels wide so that it never breaks up."""
     least = 2.0 * z / canvas.camera.focal
     post = bar(start, end, max(width, least), max(width * 0.8, least))
-    canvas.face(np.stack([post[:, 0], post[:, 1], np.full(4, z)], -1), colour, ident, canvas.light.side(-np.sign(start[0])))
+    canvas.upright(post, z, colour, ident, canvas.light.side(-np.sign(start[0])))
 
 
 def lamp(rng: np.random.Generator, x: float, z: float) -> Thing:
@@ -27,25 +35,41 @@ def lamp(rng: np.random.Generator, x: float, z: float) -> Thing:
         _post(canvas, (x, 0), (x, height), z, 0.16, colour, POLE)
         _post(canvas, (x, height), (x + reach, height + 0.25), z, 0.09, colour, POLE)
         head = (255, 225, 160) if canvas.light.lamps else (195, 195, 190)
-        _post(canvas, (x + reach * 0.8, height + 0.2), (x + reach * 1.2, height + 0.25), z, 0.16, np.asarray(head), POLE)
+        _post(
+            canvas, (x + reach * 0.8, height + 0.2), (x + reach * 1.2, height + 0.25), z, 0.16, np.asarray(head), POLE
+        )
 
     return Thing(z, draw, ring((x, z), 0.09, 4), (0.0, height))
 
 
-_RED, _BLUE, _WHITE, _BLACK, _YELLOW, _GREEN = (196, 26, 32), (24, 72, 170), (240, 240, 238), (25, 25, 25), (236, 190, 30), (20, 110, 66)
-# Corners, turn, rim, field and mark of a plate; a rectangle is given by its height over its width.
+_RED, _BLUE, _WHITE, _BLACK, _YELLOW, _GREEN = (
+    (196, 26, 32),
+    (24, 72, 170),
+    (240, 240, 238),
+    (25, 25, 25),
+    (236, 190, 30),
+    (20, 110, 66),
+)
+# Corners, turn, and the colours of rim, field and mark of a plate.
 _SIGNS = (
-    (3, np.pi / 2, _RED, _WHITE, _BLACK), (3, -np.pi / 2, _RED, _WHITE, _WHITE), (16, 0.0, _RED, _WHITE, _BLACK), (16, 0.0, _RED, _RED, _WHITE),
-    (16, 0.0, _WHITE, _BLUE, _WHITE), (8, np.pi / 8, _WHITE, _RED, _WHITE), (4, np.pi / 4, _WHITE, _BLUE, _WHITE), (4, 0.0, _WHITE, _YELLOW, _YELLOW),
-)  # fmt: skip
+    (3, np.pi / 2, _RED, _WHITE, _BLACK),
+    (3, -np.pi / 2, _RED, _WHITE, _WHITE),
+    (16, 0.0, _RED, _WHITE, _BLACK),
+    (16, 0.0, _RED, _RED, _WHITE),
+    (16, 0.0, _WHITE, _BLUE, _WHITE),
+    (8, np.pi / 8, _WHITE, _RED, _WHITE),
+    (4, np.pi / 4, _WHITE, _BLUE, _WHITE),
+    (4, 0.0, _WHITE, _YELLOW, _YELLOW),
+)
 
 
-def _draw_plate(canvas: Canvas, x: float, y: float, z: float, outline: Array, colours: tuple[tuple[int, ...], ...]) -> None:
+def _draw_plate(
+    canvas: Canvas, x: float, y: float, z: float, outline: Array, colours: tuple[tuple[int, ...], ...]
+) -> None:
     """Paint a plate: rim, field and a mark, each inside the last."""
     ident = canvas.instance(SIGN)
     for share, colour in zip((1.0, 0.76, 0.3), colours, strict=True):
-        points = outline * share
-        canvas.face(np.stack([x + points[:, 0], y + points[:, 1], np.full(len(points), z)], -1), colour, ident)
+        canvas.upright(outline * share + (x, y), z, colour, ident)
 
 
 def sign(rng: np.random.Generator, x: float, z: float) -> Thing:
@@ -66,7 +90,9 @@ def sign(rng: np.random.Generator, x: float, z: float) -> Thing:
 def board(rng: np.random.Generator, x: float, z: float) -> Thing:
     """Make a direction board on two legs."""
     width, tall, y = rng.uniform(1.6, 2.8), rng.uniform(0.9, 1.5), rng.uniform(2.6, 3.4)
-    colours = ((_WHITE, _BLUE, _WHITE), (_WHITE, _GREEN, _WHITE), (_BLACK, _YELLOW, _BLACK), (_BLACK, _WHITE, _BLACK))[rng.integers(4)]
+    colours = ((_WHITE, _BLUE, _WHITE), (_WHITE, _GREEN, _WHITE), (_BLACK, _YELLOW, _BLACK), (_BLACK, _WHITE, _BLACK))[
+        rng.integers(4)
+    ]
     outline = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (width / 2, tall / 2)
 
     def draw(canvas: Canvas) -> None:
@@ -78,7 +104,7 @@ def board(rng: np.random.Generator, x: float, z: float) -> Thing:
 
 
 def _draw_leaves(canvas: Canvas, rng: np.random.Generator, centre: Array, extent: Array, leaf: Array) -> None:
-    """Paint a crown of discs inside an ellipsoid (x, y): dark below and away from the sun, bright on top and towards it."""
+    """Paint a crown of discs inside an ellipse (x, y): bright on top and towards the sun, dark on the other side."""
     light, depth = canvas.light, float(centre[2])
     radius = canvas.camera.focal / max(depth, 1.0) * extent.min()
     clumps = int(np.clip(1.6 * radius, 14, 90))
@@ -87,7 +113,12 @@ def _draw_leaves(canvas: Canvas, rng: np.random.Generator, centre: Array, extent
     offsets *= (np.minimum(distance, 0.93) / distance)[:, None]
     # outer clumps are small, so the silhouette is ragged and the middle closed
     sizes = radius * (0.48 - 0.34 * np.minimum(distance, 0.93)) * rng.uniform(0.6, 1.1, clumps)
-    shade = 0.85 + 0.5 * offsets[:, 1] - 0.25 * light.shadow * offsets[:, 0] * np.sign(light.sun[0]) + rng.normal(0, 0.13, clumps)
+    shade = (
+        0.85
+        + 0.5 * offsets[:, 1]
+        - 0.25 * light.shadow * offsets[:, 0] * np.sign(light.sun[0])
+        + rng.normal(0, 0.13, clumps)
+    )
     order = np.argsort(shade)
     pixels = canvas.camera.project(centre + np.concatenate([offsets * extent, np.zeros((clumps, 1))], 1))
     bright = np.clip(shade[order], 0.45, 1.7)
@@ -131,7 +162,13 @@ class _House:
     """Paints a house: the front along the street, the end wall that faces the camera, windows, shop, roof."""
 
     def __init__(self, rng: np.random.Generator, side: int, wall: float, start: float, end: float) -> None:
-        self.rng, self.side, self.wall, self.start, self.length = rng, side, wall, max(start, 1.0), end - max(start, 1.0)
+        self.rng, self.side, self.wall, self.start, self.length = (
+            rng,
+            side,
+            wall,
+            max(start, 1.0),
+            end - max(start, 1.0),
+        )
         self.storey, self.floors = rng.uniform(2.9, 3.7), int(rng.integers(2, 7))
         self.height = self.storey * self.floors + rng.uniform(0.3, 1.0)
         hues = np.array([(1.0, 0.94, 0.84), (1.0, 0.72, 0.6), (0.95, 0.97, 1.0), (0.96, 1.0, 0.9)])
@@ -140,7 +177,9 @@ class _House:
 
     def panel(self, left: ArrayLike, right: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
         """Quads (M, 4, 3) on the front, from shares (M,) of its length and heights (M,) in metres."""
-        left, right, low, high = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, np.float64)) for v in (left, right, low, high)))
+        left, right, low, high = np.broadcast_arrays(
+            *(np.atleast_1d(np.asarray(v, np.float64)) for v in (left, right, low, high))
+        )
         along = self.start + np.stack([left, right, right, left], -1) * self.length
         return np.stack([np.full(along.shape, self.wall), np.stack([low, low, high, high], -1), along], -1)
 
@@ -149,12 +188,24 @@ class _House:
         front, gable = canvas.light.side(-self.side), canvas.light.side(0.0) * 0.88
         wall, start, height = self.wall, self.start, self.height
         far, deep = wall + self.side * 28, wall + self.side * 4
-        canvas.face([(wall, 0, start), (far, 0, start), (far, height, start), (wall, height, start)], self.base, BUILDING, gable)
+        canvas.face(
+            [(wall, 0, start), (far, 0, start), (far, height, start), (wall, height, start)], self.base, BUILDING, gable
+        )
         if self.rng.random() < 0.45:
             ridge, end = height + self.rng.uniform(1.2, 2.6), start + self.length
             tiles = ((120, 62, 46), (72, 70, 74), (98, 84, 72))[self.rng.integers(3)]
-            canvas.face([(wall, height, start), (deep, ridge, start), (deep, ridge, end), (wall, height, end)], tiles, BUILDING, front)
-            canvas.face([(wall, height, start), (far, height, start), (far, ridge, start), (deep, ridge, start)], self.base, BUILDING, gable)
+            canvas.face(
+                [(wall, height, start), (deep, ridge, start), (deep, ridge, end), (wall, height, end)],
+                tiles,
+                BUILDING,
+                front,
+            )
+            canvas.face(
+                [(wall, height, start), (far, height, start), (far, ridge, start), (deep, ridge, start)],
+                self.base,
+                BUILDING,
+                gable,
+            )
         canvas.face(self.panel(0, 1, 0, height)[0], self.base, BUILDING, front)
         glass = np.array([52, 60, 70]) * self.rng.uniform(0.7, 1.5)
         self._windows(canvas, glass, front)
@@ -168,22 +219,36 @@ class _House:
         column, floor = (grid.ravel() for grid in np.meshgrid(np.arange(columns), np.arange(self.shop, self.floors)))
         middle, low = (column + 0.5) / columns, self.storey * (floor + 0.26)
         rim = np.clip(self.base * rng.choice([0.72, 1.25]), 0, 245)
-        canvas.face(self.panel(middle - 0.62 * wide, middle + 0.62 * wide, low - 0.12, low + tall + 0.12), rim, BUILDING, front)
+        canvas.face(
+            self.panel(middle - 0.62 * wide, middle + 0.62 * wide, low - 0.12, low + tall + 0.12), rim, BUILDING, front
+        )
         kind = np.digitize(rng.random(len(low)), (0.5, 0.8))
         panes = ((glass, front), (glass * 1.5, front), ((250, 205, 120), 1.9) if lit else (glass * 0.6, front))
         for number, (colour, shade) in enumerate(panes):
             some = kind == number
             if some.any():
-                canvas.face(self.panel(middle[some] - wide / 2, middle[some] + wide / 2, low[some], low[some] + tall), colour, BUILDING, shade)
+                canvas.face(
+                    self.panel(middle[some] - wide / 2, middle[some] + wide / 2, low[some], low[some] + tall),
+                    colour,
+                    BUILDING,
+                    shade,
+                )
 
     def _ground_floor(self, canvas: Canvas, glass: Array, front: float) -> None:
         rng, lit, storey = self.rng, canvas.light.lamps, self.storey
         if not self.shop:
             left = rng.uniform(0.1, 0.8)
-            canvas.face(self.panel(left, left + 1.2 / self.length, 0.0, 2.2)[0], rng.uniform(20, 150, 3), BUILDING, front)
+            canvas.face(
+                self.panel(left, left + 1.2 / self.length, 0.0, 2.2)[0], rng.uniform(20, 150, 3), BUILDING, front
+            )
             return
         colour, shade = ((230, 200, 140), 1.5) if lit else (glass * 1.2, front)
         canvas.face(self.panel(0.04, 0.96, 0.3, storey * 0.72)[0], colour, BUILDING, shade)
         canvas.face(self.panel(0.02, 0.98, storey * 0.74, storey * 0.98)[0], rng.uniform(20, 230, 3), BUILDING, front)
         bars = np.linspace(0.04, 0.96, max(int(self.length / 2.5), 2) + 1)
-        canvas.face(self.panel(bars - 0.15 / self.length, bars + 0.15 / self.length, 0.0, storey * 0.72), self.base * 0.6, BUILDING, front)
+        canvas.face(
+            self.panel(bars - 0.15 / self.length, bars + 0.15 / self.length, 0.0, storey * 0.72),
+            self.base * 0.6,
+            BUILDING,
+            front,
+        )

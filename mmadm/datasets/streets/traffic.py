@@ -14,7 +14,8 @@ _CAR_PAINTS = (
     (200, 202, 205), (235, 235, 232), (28, 29, 32), (95, 98, 104), (150, 24, 28), (28, 52, 120), (70, 110, 160),
     (36, 78, 52), (190, 170, 130), (205, 120, 30), (110, 80, 60), (215, 190, 60),
 )  # fmt: skip
-# Length, width, height of the body's top edge, of the roof (metres); cabin's floor and roof as shares of the length, rear to front.
+# Length, width, height of the body's top edge, of the roof (metres); then where the cabin's floor and roof begin and
+# end, as shares of the length from the rear.
 _CAR_SHAPES = {
     'saloon': (4.5, 1.78, 0.92, 1.43, (0.10, 0.74), (0.24, 0.58)),
     'hatchback': (3.9, 1.72, 0.95, 1.48, (0.02, 0.76), (0.10, 0.60)),
@@ -22,11 +23,13 @@ _CAR_SHAPES = {
     'off-roader': (4.5, 1.90, 1.08, 1.75, (0.01, 0.77), (0.07, 0.62)),
     'van': (4.9, 1.95, 1.15, 2.15, (0.00, 0.92), (0.01, 0.74)),
 }
+# Below this many pixels per metre, on the canvas, lamps and wheels of a car are left out.
+_DETAIL = 9.0
 _SKINS = ((236, 196, 170), (214, 168, 134), (160, 112, 80), (96, 64, 46))
 
 
 def _within(face: Array, left: float, right: float, low: float, high: float) -> Array:
-    """Part of a quad (4, 3) given as shares of its width and height; corners run low left, low right, high right, high left."""
+    """Part of a quad (4, 3), given as shares of its width and height; corners run from low left to high left."""
     low_left, low_right, high_right, high_left = face
 
     def at(u: float, v: float) -> Array:
@@ -57,7 +60,9 @@ def _box_faces(low: tuple[float, float, float, float], high: tuple[float, float,
 class _Car:
     """Draws one car; its own frame is (along, across, up) with the origin on the ground below its middle."""
 
-    def __init__(self, canvas: Canvas, rng: np.random.Generator, x: float, z: float, heading: float, shape: str) -> None:
+    def __init__(
+        self, canvas: Canvas, rng: np.random.Generator, x: float, z: float, heading: float, shape: str
+    ) -> None:
         self.canvas = canvas
         self.ident = canvas.instance(CAR)
         self.place = np.array([x, 0.0, z])
@@ -72,10 +77,11 @@ class _Car:
         """World coordinates of points in the car's frame."""
         return self.place + points @ self.axes
 
-    def seen(self, face: Array) -> bool:
-        """Whether a face is turned towards the camera."""
-        (u0, v0), (u1, v1), (u2, v2), _ = self.canvas.camera.project(self.world(face))
-        return bool((u1 - u0) * (v2 - v0) - (v1 - v0) * (u2 - u0) < 0)
+    def seen(self, box: dict[str, Array]) -> list[str]:
+        """Names of a box's faces that are turned towards the camera, in the order of the box."""
+        pixels = self.canvas.camera.project(self.world(np.stack(list(box.values()))))
+        (u1, v1), (u2, v2) = (np.moveaxis(pixels[:, corner] - pixels[:, 0], -1, 0) for corner in (1, 2))
+        return [side for side, turned in zip(box, u1 * v2 - v1 * u2 < 0, strict=True) if turned]
 
     def fill(self, face: Array, colour: tuple[float, ...] | Array, shade: float = 1.0) -> None:
         self.canvas.face(self.world(face), colour, self.ident, shade)
@@ -90,21 +96,24 @@ class _Car:
     def draw(self) -> None:
         """Paint underside, wheels, body and cabin, in this order."""
         back, front = -self.length / 2, self.length / 2
-        chassis = _box_faces((back + 0.15, front - 0.15, self.half * 0.93, 0.1), (back + 0.1, front - 0.1, self.half * 0.95, 0.4))
+        chassis = _box_faces(
+            (back + 0.15, front - 0.15, self.half * 0.93, 0.1), (back + 0.1, front - 0.1, self.half * 0.95, 0.4)
+        )
         body = _box_faces((back, front, self.half, 0.3), (back + 0.06, front - 0.12, self.half * 0.95, self.shoulder))
-        (low0, low1), (high0, high1) = ([back + share * self.length for share in pair] for pair in (self.floor, self.crown))
+        (low0, low1), (high0, high1) = (
+            [back + share * self.length for share in pair] for pair in (self.floor, self.crown)
+        )
         cabin = _box_faces((low0, low1, self.half * 0.93, self.shoulder), (high0, high1, self.half * 0.74, self.roof))
-        for side in chassis:
-            if self.seen(chassis[side]):
-                self.fill(chassis[side], RUBBER, 0.7)
-        for side in ('top', 'rear', 'front', 'left', 'right'):
-            if self.seen(body[side]):
-                self.fill(body[side], self.paint, self.shade(side))
+        close = self.canvas.camera.focal / self.place[2] > _DETAIL
+        for side in self.seen(chassis):
+            self.fill(chassis[side], RUBBER, 0.7)
+        for side in self.seen(body):
+            self.fill(body[side], self.paint, self.shade(side))
+            if close:
                 self.trim(side, body[side])
-        for side in ('rear', 'front', 'left', 'right', 'top'):
-            if self.seen(cabin[side]):
-                self.fill(cabin[side], self.paint, self.shade(side) * (0.96 if side != 'top' else 1.0))
-                self.windows(side, cabin[side])
+        for side in self.seen(cabin):
+            self.fill(cabin[side], self.paint, self.shade(side))
+            self.windows(side, cabin[side])
 
     def trim(self, side: str, face: Array) -> None:
         """Lamps, plate, bumper, wheels on a face of the body."""
@@ -119,7 +128,11 @@ class _Car:
                     wheel = ring((along, 0.34), radius, 14)
                     self.fill(np.stack([wheel[:, 0], np.full(14, across), wheel[:, 1]], -1), colour, 0.85)
         elif side in ('front', 'rear'):
-            lamp = ((255, 250, 225) if lit else (225, 228, 230)) if side == 'front' else ((255, 40, 30) if lit else (165, 22, 24))
+            lamp = (
+                ((255, 250, 225) if lit else (225, 228, 230))
+                if side == 'front'
+                else ((255, 40, 30) if lit else (165, 22, 24))
+            )
             self.fill(_within(face, 0.0, 1.0, 0.0, 0.24), self.paint * 0.45 + 12)
             for left in (0.03, 0.79):
                 self.fill(_within(face, left, left + 0.18, 0.5, 0.82), lamp, 2.2 if lit else 1.0)
@@ -151,12 +164,15 @@ def _draw_person(canvas: Canvas, rng: np.random.Generator, x: float, z: float, h
     """Paint someone who stands or walks: limbs are bars in the plane that faces the camera, in units of the height."""
     ident = canvas.instance(PERSON)
     skin = np.asarray(_SKINS[rng.integers(len(_SKINS))])
-    top, bottom, hair = rng.uniform(20, 225, 3), rng.uniform(15, 130) + rng.normal(0, 14, 3), rng.uniform(15, 120) * np.array([1, 0.8, 0.6])
+    top, bottom, hair = (
+        rng.uniform(25, 220) + rng.normal(0, 38, 3),
+        rng.uniform(15, 130) + rng.normal(0, 14, 3),
+        rng.uniform(15, 120) * np.array([1, 0.8, 0.6]),
+    )
     facing, stride, build = rng.choice([-1, 1]), rng.uniform(0.0, 0.17), rng.uniform(0.9, 1.2)
 
     def paint(shape: Array, colour: Array, shade: float = 1.0) -> None:
-        points = shape * (facing * height, height) + (x, 0)
-        canvas.face(np.stack([points[:, 0], points[:, 1], np.full(len(points), z)], -1), np.clip(colour, 8, 250), ident, shade)
+        canvas.upright(shape * (facing * height, height) + (x, 0), z, np.clip(colour, 8, 250), ident, shade)
 
     def leg(reach: float, shade: float) -> None:
         knee = (reach * 0.55 + 0.02, 0.27)

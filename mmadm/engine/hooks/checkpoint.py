@@ -39,7 +39,7 @@ class RoleCheckpointHook(CheckpointHook):
     def __init__(self, **kwargs: Any) -> None:
         for key in ('backend_args', 'file_client_args'):
             if kwargs.get(key) is not None:
-                raise ConfigError(f'default_hooks.checkpoint.{key}: remove it; RoleCheckpointHook writes to local folders')
+                raise ConfigError(f'default_hooks.checkpoint.{key}: remove it; checkpoints go to a local folder')
         super().__init__(backend_args=dict(BACKEND_ARGS), **kwargs)
         self._generators = ResumeGenerators()
         self._record: dict[str, Any] | None = None
@@ -96,7 +96,9 @@ class RoleCheckpointHook(CheckpointHook):
         self._remove_doomed()
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
-        for key in self.key_indicators if self.save_best else ():
+        if not (self.save_best and hasattr(self, 'file_backend')):
+            return  # a validation without training has no folder to save to
+        for key in self.key_indicators:
             if key != 'auto' and key not in metrics:
                 raise ConfigError(
                     f'default_hooks.checkpoint.save_best={key!r}: validation gives no such metric; '

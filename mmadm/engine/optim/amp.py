@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -28,7 +29,7 @@ class ScaledOptimWrapper(OptimWrapper):
 
     loss_scaler: torch.amp.GradScaler
 
-    def backward(self, loss: Tensor, **kwargs) -> None:
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Run the backward of the loss times the loss scale.
 
         Args:
@@ -37,7 +38,7 @@ class ScaledOptimWrapper(OptimWrapper):
         """
         super().backward(self.loss_scaler.scale(loss), **kwargs)
 
-    def step(self, **kwargs) -> None:
+    def step(self, **kwargs: Any) -> None:
         """Unscale, clip and step; the step is skipped if a gradient of this role is not finite.
 
         Args:
@@ -68,7 +69,7 @@ class AmpRoleOptimWrapperDict(RoleOptimWrapperDict):
 
     def __init__(
         self,
-        loss_scale: str | float | dict = 'dynamic',
+        loss_scale: str | float | dict[str, Any] = 'dynamic',
         dtype: str | torch.dtype | None = None,
         **optim_wrappers: ScaledOptimWrapper,
     ) -> None:
@@ -92,7 +93,7 @@ class AmpRoleOptimWrapperDict(RoleOptimWrapperDict):
         with super().optim_context(model), torch.autocast(self.device_type, dtype=self.dtype):
             yield
 
-    def step(self, **kwargs) -> None:
+    def step(self, **kwargs: Any) -> None:
         """Clip and step every role, then adapt the loss scale once.
 
         Args:
@@ -101,11 +102,11 @@ class AmpRoleOptimWrapperDict(RoleOptimWrapperDict):
         super().step(**kwargs)
         self.loss_scaler.update(self.static_scale)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """State of every role by its name, and of the scaler under ``loss_scaler``."""
         return {**super().state_dict(), 'loss_scaler': self.loss_scaler.state_dict()}
 
-    def load_state_dict(self, state_dict: dict) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the state of every role, and of the scaler if the checkpoint has one.
 
         Args:
@@ -128,7 +129,7 @@ def _parse_dtype(dtype: str | torch.dtype | None, device_type: str) -> torch.dty
     return _DTYPES[name]
 
 
-def _scaler_kwargs(loss_scale: str | float | dict) -> dict:
+def _scaler_kwargs(loss_scale: str | float | dict[str, Any]) -> dict[str, Any]:
     if loss_scale == 'dynamic':
         return {}
     if isinstance(loss_scale, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
+from typing import Any
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -42,16 +43,14 @@ class RoleOptimWrapperConstructor:
         ...     teacher=dict(optimizer=dict(type='SGD', lr=0.01), clip_grad=dict(max_norm=10)))
     """
 
-    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+    def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
         if paramwise_cfg is not None:
             raise ConfigError(
                 f'optim_wrapper.paramwise_cfg: found {paramwise_cfg} beside the roles; put it into the role it is '
                 'meant for, as optim_wrapper.<role>.paramwise_cfg'
             )
-        # a copy, because OptimWrapper pops from clip_grad
-        cfg = copy.deepcopy(dict(optim_wrapper_cfg))
-        self.shared = {key: cfg.pop(key) for key in _SHARED_KEYS if key in cfg}
-        self.roles = cfg
+        self.shared = {key: value for key, value in optim_wrapper_cfg.items() if key in _SHARED_KEYS}
+        self.roles = {key: value for key, value in optim_wrapper_cfg.items() if key not in _SHARED_KEYS}
         self._check_shared()
 
     def __call__(self, model: nn.Module) -> RoleOptimWrapperDict:
@@ -70,13 +69,14 @@ class RoleOptimWrapperConstructor:
         if is_model_wrapper(model):
             model = model.module
         self._check_roles(model)
-        shared = copy.deepcopy(self.shared)
+        shared = dict(self.shared)
         amp = shared.pop('type', 'OptimWrapper') == 'AmpOptimWrapper'
-        common = {'type': ScaledOptimWrapper if amp else OptimWrapper}
+        common: dict[str, Any] = {'type': ScaledOptimWrapper if amp else OptimWrapper}
         if 'accumulative_counts' in shared:
             common['accumulative_counts'] = shared.pop('accumulative_counts')
-        members = {}
+        members: dict[str, OptimWrapper] = {}
         for role, role_cfg in self.roles.items():
+            # a copy, because OptimWrapper pops from clip_grad
             cfg = {**copy.deepcopy(dict(role_cfg)), **common}
             paramwise_cfg = cfg.pop('paramwise_cfg', None)
             members[role] = DefaultOptimWrapperConstructor(cfg, paramwise_cfg)(model.owned_by(role))
@@ -140,7 +140,7 @@ def _check_role_cfg(role: str, cfg: object) -> None:
 
 
 def _check_ownership(model: nn.Module, members: dict[str, OptimWrapper]) -> None:
-    owners = defaultdict(list)
+    owners: dict[nn.Parameter, list[str]] = defaultdict(list)
     for role, member in members.items():
         for group in member.optimizer.param_groups:
             for param in group['params']:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
@@ -72,7 +73,9 @@ class RoleOptimWrapperDict(OptimWrapperDict):
         with self.lead.optim_context(model):
             yield
 
-    def update_params(self, loss: Tensor, step_kwargs: dict | None = None, zero_kwargs: dict | None = None) -> None:
+    def update_params(
+        self, loss: Tensor, step_kwargs: dict[str, Any] | None = None, zero_kwargs: dict[str, Any] | None = None
+    ) -> None:
         """Run the one backward and, when enough has accumulated, step and clear every role.
 
         Args:
@@ -87,7 +90,7 @@ class RoleOptimWrapperDict(OptimWrapperDict):
         """Divide the loss by the number of batches that share this update."""
         return self.lead.scale_loss(loss)
 
-    def backward(self, loss: Tensor, **kwargs) -> None:
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Run one backward and count it for every member.
 
         Args:
@@ -106,7 +109,7 @@ class RoleOptimWrapperDict(OptimWrapperDict):
         """Whether the ranks exchange gradients in the coming backward."""
         return self.lead.should_sync()
 
-    def step(self, **kwargs) -> None:
+    def step(self, **kwargs: Any) -> None:
         """Clip and step every role.
 
         Args:
@@ -115,7 +118,7 @@ class RoleOptimWrapperDict(OptimWrapperDict):
         for member in self.values():
             member.step(**kwargs)
 
-    def zero_grad(self, **kwargs) -> None:
+    def zero_grad(self, **kwargs: Any) -> None:
         """Clear the gradients of every role.
 
         Args:
@@ -124,7 +127,7 @@ class RoleOptimWrapperDict(OptimWrapperDict):
         for member in self.values():
             member.zero_grad(**kwargs)
 
-    def load_state_dict(self, state_dict: dict) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the state of every role.
 
         Args:

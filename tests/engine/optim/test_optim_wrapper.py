@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from contextlib import contextmanager
 
 import pytest
@@ -12,7 +13,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.optim import SGD
 
-from mmadm.engine.optim import RoleOptimWrapperDict
+from mmadm.engine.optim import AmpRoleOptimWrapperDict, RoleOptimWrapperDict, ScaledOptimWrapper
 from mmadm.utils.errors import CheckpointError, ConfigError
 
 
@@ -75,9 +76,10 @@ def test_equals_the_stock_wrapper_step_by_step(make_pair, accumulate, start, end
     assert not torch.equal(weights(model)['roles.teacher.weight'], weights(make_pair())['roles.teacher.weight'])
 
 
-def test_ranks_exchange_gradients_only_before_a_step(pair):
+@pytest.mark.parametrize('amp', [False, True])
+def test_ranks_exchange_gradients_only_before_a_step(pair, amp):
     class Recorder(nn.Module):
-        """Stands for DDP: notes what happens inside ``no_sync``."""
+        """Stands for DDP: counts how often ``no_sync`` is entered."""
 
         held = 0
 
@@ -87,7 +89,14 @@ def test_ranks_exchange_gradients_only_before_a_step(pair):
             yield
 
     recorder, held = Recorder(), []
-    wrapper = per_role(pair, accumulative_counts=2)
+    if amp:
+        members = {
+            role: ScaledOptimWrapper(SGD(params_of(pair, role), lr=0.1), accumulative_counts=2)
+            for role in ('student', 'teacher')
+        }
+        wrapper = AmpRoleOptimWrapperDict(dtype='bfloat16', **members)
+    else:
+        wrapper = per_role(pair, accumulative_counts=2)
     wrapper.initialize_count_status(pair, 0, 5)
     for _ in range(5):
         with wrapper.optim_context(recorder):
@@ -132,14 +141,15 @@ def test_no_role_is_refused():
         RoleOptimWrapperDict()
 
 
-def test_state_continues_the_momentum(make_pair):
+def test_saved_state_continues_the_momentum(make_pair, tmp_path):
     model = make_pair()
     wrapper = per_role(model, momentum=0.9)
     for _ in range(2):
         model.train_step(batch((1.0, -1.0)), wrapper)
     twin = copy.deepcopy(model)
-    state = copy.deepcopy(wrapper.state_dict())
+    torch.save(wrapper.state_dict(), tmp_path / 'state.pth')
     resumed = per_role(twin, momentum=0.9)
+    state = torch.load(tmp_path / 'state.pth', weights_only=True)
     resumed.load_state_dict({**state, 'loss_scaler': {'scale': 4.0}})  # a mixed-precision checkpoint loads as well
     for _ in range(2):
         model.train_step(batch((0.5, 2.0)), wrapper)
@@ -156,10 +166,11 @@ def test_loading_leaves_the_checkpoint_unchanged(pair):
     assert 'base_param_settings' in state['student']
 
 
-@pytest.mark.parametrize('drop', [['teacher'], ['student', 'teacher']])
-def test_state_of_other_roles_is_refused(pair, drop):
+@pytest.mark.parametrize('rename', [{'teacher': 'old'}, {'teacher': 'old', 'student': 'older'}, {'teacher': None}])
+def test_state_of_other_roles_is_refused(pair, rename):
     state = per_role(pair).state_dict()
-    for role in drop:
-        state[f'old_{role}'] = state.pop(role)
-    with pytest.raises(CheckpointError, match=r"old_teacher.*\['student', 'teacher'\]"):
+    for role, name in rename.items():
+        state[name] = state.pop(role)
+    state.pop(None, None)
+    with pytest.raises(CheckpointError, match=rf"found {re.escape(str(sorted(state)))}.*\['student', 'teacher'\]"):
         per_role(pair).load_state_dict(state)

@@ -17,7 +17,7 @@ def _tensor(value):
 @pytest.fixture(scope='session')
 def golden():
     """Return a case by name, its tensors rebuilt."""
-    cases = {c['name']: c for c in json.loads((Path(__file__).parents[1] / 'data/golden_losses.json').read_text())}
+    cases = {c['name']: c for c in json.loads((Path(__file__).parent / 'data/golden_losses.json').read_text())}
 
     def case(name):
         parts = {

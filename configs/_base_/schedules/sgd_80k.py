@@ -1,0 +1,8 @@
+# The 80k schedule of MMSegmentation
+optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005)
+optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
+param_scheduler = [dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=80000, by_epoch=False)]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
+val_cfg = dict(type='mmadm.RoleValLoop', role_val=True)
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(checkpoint=dict(interval=8000, save_best='student/mIoU'))

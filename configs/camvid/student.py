@@ -1,0 +1,9 @@
+# Plain student: a stock MMSegmentation model, the baseline of every table.
+_base_ = [
+    '../_base_/datasets/camvid.py',
+    '../_base_/models/camvid.py',
+    '../_base_/schedules/sgd_1500.py',
+    '../_base_/runtime/default.py',
+]
+model = {{_base_.student}}
+val_cfg = dict(_delete_=True, type='ValLoop')

@@ -1,0 +1,130 @@
+"""Taps: names, paths, repeated calls, heads, cascades."""
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from tiny import SIZE, batch, build, segmentor
+from torch import nn
+
+from mmadm.adapters import build_adapter
+from mmadm.adapters.taps import tapped
+from mmadm.utils.errors import ConfigError
+
+
+@pytest.fixture(scope='module')
+def model():
+    return build(segmentor(4, auxiliary=True))
+
+
+@pytest.fixture(scope='module')
+def adapter(model):
+    return build_adapter('student', model)
+
+
+def preprocessed(model):
+    return model.data_preprocessor(batch(), True)
+
+
+def test_logits_are_what_the_loss_is_computed_from(model, adapter):
+    data = preprocessed(model)
+    torch.manual_seed(0)
+    output = adapter.loss(model, data['inputs'], data['data_samples'], ['logits'])
+    stock = model.decode_head.loss_by_feat(output.taps['logits'][0], data['data_samples'])
+    assert output.losses['decode.loss_ce'].item() == stock['loss_ce'].item()
+    assert output.labels.shape == (2, *SIZE) and (output.labels[:, :4] == 255).all() and output.ignore_index == 255
+
+
+def test_feats_are_the_neck_or_the_backbone(model, adapter):
+    data = preprocessed(model)
+    output = adapter.features(model.eval(), data['inputs'], ['feats', 'backbone.layer4'])
+    expected = model.backbone(data['inputs'])
+    assert len(output.taps['feats']) == 4
+    for mine, theirs in zip(output.taps['feats'], expected, strict=True):
+        assert torch.equal(mine, theirs) and not mine.requires_grad
+    assert torch.equal(output.taps['backbone.layer4'][0], expected[3])
+    necked = segmentor(4)
+    necked['neck'] = dict(type='FPN', in_channels=[4, 8, 16, 32], out_channels=6, num_outs=4)
+    necked['decode_head']['in_channels'] = 6
+    other = build(necked).eval()
+    taps = build_adapter('student', other).features(other, data['inputs'], ['feats']).taps['feats']
+    assert [t.shape[1] for t in taps] == [6] * 4
+
+
+def test_auxiliary_heads_can_be_tapped(model, adapter):
+    data = preprocessed(model)
+    taps = ['auxiliary_head.conv_seg', 'logits']
+    frozen = adapter.features(model.eval(), data['inputs'], taps).taps
+    features = model.extract_feat(data['inputs'])
+    assert torch.equal(frozen[taps[0]][0], model.auxiliary_head.forward(features))
+    assert torch.equal(frozen['logits'][0], model.decode_head.forward(features))
+
+
+def test_a_cascade_gives_the_logits_of_its_last_stage():
+    cfg = segmentor(4)
+    first = cfg['decode_head']
+    second = dict(
+        type='OCRHead', in_channels=32, in_index=3, channels=8, ocr_channels=4, num_classes=5, norm_cfg=dict(type='BN'),
+        align_corners=False, loss_decode=dict(type='CrossEntropyLoss'),
+    )  # fmt: skip
+    cfg.update(type='CascadeEncoderDecoder', num_stages=2, decode_head=[first, second])
+    model = build(cfg).eval()
+    inputs = torch.randn(2, 3, *SIZE)
+    taps = build_adapter('student', model).features(model, inputs, ['logits']).taps
+    assert torch.equal(taps['logits'][0], model(inputs, mode='tensor'))
+
+
+def test_a_module_called_several_times_gives_a_list_and_hooks_go_away():
+    shared = nn.Conv2d(1, 1, 1)
+    twice = nn.Sequential(shared, nn.Identity(), shared)
+    with tapped(twice, {'conv': '0', 'all': ''}) as found:
+        out = twice(torch.ones(1, 1, 2, 2))
+    assert len(found['conv']) == 2 and torch.equal(found['conv'][1], out) and len(found['all']) == 1
+    assert not shared._forward_hooks
+    with pytest.raises(RuntimeError, match='inside'), tapped(twice, {'conv': '0'}):
+        raise RuntimeError('inside')
+    assert not shared._forward_hooks
+
+
+def test_a_head_without_a_classifier_convolution_says_so():
+    cfg = segmentor(4)
+    cfg['decode_head'] = dict(
+        type='SegmenterMaskTransformerHead', in_channels=32, in_index=3, channels=8, num_classes=5, num_layers=1,
+        num_heads=2, embed_dims=8, loss_decode=dict(type='CrossEntropyLoss'),
+    )  # fmt: skip
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = build(cfg)
+    adapter = build_adapter('student', model)
+    if hasattr(model.decode_head, 'conv_seg'):
+        pytest.fail('choose another head: this one has conv_seg')
+    with pytest.raises(ConfigError, match='SegmenterMaskTransformerHead has no `conv_seg`'):
+        adapter.module_path(model, 'logits')
+
+
+def test_labels_out_of_range_are_found_before_training(model, adapter, tmp_path):
+    import numpy as np
+    from mmseg.datasets import BaseSegDataset
+    from PIL import Image
+
+    for folder in ('img', 'ann'):
+        (tmp_path / folder).mkdir()
+    for index in range(3):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f'img/{index}.jpg')
+        labels = np.zeros((8, 8), np.uint8)
+        labels[0, 0] = 255
+        labels[1, 1] = 9 if index == 2 else 4
+        Image.fromarray(labels).save(tmp_path / f'ann/{index}.png')
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = BaseSegDataset(
+            data_root=str(tmp_path), data_prefix=dict(img_path='img', seg_map_path='ann'),
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')], reduce_zero_label=False,
+        )  # fmt: skip
+    with pytest.raises(ConfigError, match=r'2\.png: label ids \[9\] are outside 0\.\.4'):
+        adapter.check_data(model, dataset)
+    (tmp_path / 'ann/2.png').unlink()
+    (tmp_path / 'img/2.jpg').unlink()
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        good = BaseSegDataset(
+            data_root=str(tmp_path), data_prefix=dict(img_path='img', seg_map_path='ann'),
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')], reduce_zero_label=False,
+        )  # fmt: skip
+    assert adapter.check_data(model, good) is None

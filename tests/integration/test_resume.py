@@ -1,0 +1,123 @@
+"""A training that is killed and resumed ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import losses_of, role_config, same, start_tool, weights_of, write_images
+
+from mmadm.utils.checkpoint import read_checkpoint
+
+ITERATIONS = 9
+
+
+@dataclass
+class Runs:
+    """Work dirs of an uninterrupted training and of one that was killed and resumed."""
+
+    whole: Path
+    resumed: Path
+    killed_with: set[str]
+    log: str
+
+
+def finish(process: subprocess.Popen[bytes], log: Path, code: int = 0) -> None:
+    """Wait for a training and check how it ended."""
+    assert process.wait(timeout=240) == code, log.read_text()[-3000:]
+
+
+def kill_at(flag: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    """SIGKILL a training once it has reached its halt."""
+    deadline = time.monotonic() + 240
+    while not flag.exists():
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+
+
+def kill_and_resume(folder: Path, data: Path, persistent: bool, save_interval: int) -> Runs:
+    """Run one training whole, and the same one killed and resumed, at the same time.
+
+    Validation is every 4 iterations. Without persistent workers the process dies in the second writing of iter_4.pth,
+    which is due to the first best score. With them it is killed in iteration 8, and the note of the newest checkpoint,
+    iter_6.pth, is emptied.
+    """
+    cfg = role_config(
+        data, ITERATIONS, role_val=True, workers=2, persistent=persistent, val_interval=4, save_interval=save_interval
+    )
+    cfg.default_hooks.checkpoint.save_best = 'student/mIoU'
+    cfg.custom_imports = dict(imports=['sabotage'], allow_failed_imports=False)
+    cfg.custom_hooks = [dict(type='mmengine.Halt')]
+    cfg.dump(folder / 'cfg.py')
+    whole, broken, flag = folder / 'whole', folder / 'broken', folder / 'halted'
+    logs = [folder / f'{name}.log' for name in ('whole', 'broken', 'resumed')]
+    first = start_tool('train.py', logs[0], folder / 'cfg.py', '--work-dir', whole)
+    harm = {'HALT': f'7:{flag}'} if persistent else {'TEAR': 'iter_4.pth:2'}
+    second = start_tool('train.py', logs[1], folder / 'cfg.py', '--work-dir', broken, **harm)
+    if persistent:
+        kill_at(flag, second, logs[1])
+        (broken / 'last_checkpoint').write_text('')
+    else:
+        finish(second, logs[1], -signal.SIGKILL)
+    left = {path.name for path in broken.glob('*.pth*')}
+    finish(start_tool('train.py', logs[2], folder / 'cfg.py', '--work-dir', broken, '--resume'), logs[2])
+    finish(first, logs[0])
+    return Runs(whole, broken, left, logs[2].read_text())
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> Path:
+    return write_images(tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture(scope='module', params=['in the middle', 'while writing'])
+def runs(request, data, tmp_path_factory) -> Runs:
+    persistent = request.param == 'in the middle'
+    return kill_and_resume(tmp_path_factory.mktemp('resume'), data, persistent, save_interval=3 if persistent else 4)
+
+
+def test_the_training_went_on_from_the_newest_complete_checkpoint(runs):
+    if 'iter_6.pth' in runs.killed_with:
+        assert list(losses_of(runs.resumed)) == [7, 8, 9]
+    else:
+        assert 'iter_4.pth.tmp' in runs.killed_with
+        assert list(losses_of(runs.resumed)) == [5, 6, 7, 8, 9]
+
+
+def test_every_iteration_has_the_losses_of_the_uninterrupted_run(runs):
+    whole = losses_of(runs.whole)
+    assert list(whole) == list(range(1, ITERATIONS + 1))
+    resumed = losses_of(runs.resumed)
+    assert resumed == {step: whole[step] for step in resumed}
+    assert len({whole[step]['loss'] for step in whole}) == ITERATIONS
+
+
+@pytest.mark.parametrize('name', ['iter_9.pth', 'iter_9_student.pth', 'iter_8.pth'])
+def test_the_weights_are_those_of_the_uninterrupted_run(runs, name):
+    if name == 'iter_8.pth' and not (runs.whole / name).exists():
+        pytest.skip('saved in the other setting only')
+    assert same(weights_of(runs.resumed / name), weights_of(runs.whole / name))
+
+
+def test_the_optimisers_and_schedules_are_those_of_the_uninterrupted_run(runs):
+    whole, resumed = (read_checkpoint(folder / 'iter_9.pth') for folder in (runs.whole, runs.resumed))
+    assert flat(whole['param_schedulers']) == flat(resumed['param_schedulers'])
+    assert set(whole['optimizer']) == {'student', 'teacher'}
+    assert flat(whole['optimizer']) == flat(resumed['optimizer'])
+
+
+def flat(node: object) -> object:
+    """Nested containers with tensors as lists, so that they can be compared."""
+    if isinstance(node, torch.Tensor):
+        return node.tolist()
+    if isinstance(node, dict):
+        return {key: flat(value) for key, value in node.items()}
+    return [flat(value) for value in node] if isinstance(node, list | tuple) else node

@@ -1,0 +1,191 @@
+"""Whole trainings on images that a test writes, in this process or by ``tools/train.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from copy import deepcopy
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from tiny import CLASSES, segmentor
+
+from mmadm.engine.generators import make_record, restore, snapshot
+from mmadm.utils.checkpoint import read_checkpoint
+
+ROOT = Path(__file__).parents[1]
+# runners of one process share what is stored under equal names
+_number = count()
+NAMES = [f'class{index}' for index in range(CLASSES)]
+
+
+def write_images(folder: Path, train: int = 8, val: int = 3, wrong_label: int | None = None) -> Path:
+    """Write 32x32 images of coloured stripes and their labels, in mmseg's folder layout."""
+    rng = np.random.default_rng(0)
+    palette = rng.integers(0, 256, (CLASSES, 3))
+    for split, number in (('train', train), ('val', val)):
+        for kind in ('img', 'ann'):
+            (folder / kind / split).mkdir(parents=True, exist_ok=True)
+        for index in range(number):
+            labels = np.repeat(rng.integers(0, CLASSES, 8), 4)[:, None].repeat(32, axis=1)
+            image = palette[labels] + rng.normal(0, 20, (32, 32, 3))
+            if wrong_label is not None and index == number - 1:
+                labels[0] = wrong_label
+            cv2.imwrite(str(folder / f'img/{split}/{index}.png'), image.clip(0, 255).astype(np.uint8))
+            cv2.imwrite(str(folder / f'ann/{split}/{index}.png'), labels.astype(np.uint8))
+    return folder
+
+
+def loader(folder: Path, split: str, workers: int, persistent: bool, infinite: bool = True) -> dict:
+    """Config of a data loader over the written images, with stock augmentations for training."""
+    train = split == 'train'
+    augmented = [dict(type='RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion')]
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations'),
+        *(augmented if train else []),
+        dict(type='PackSegInputs'),
+    ]
+    sampler = 'InfiniteSampler' if train and infinite else 'DefaultSampler'
+    return dict(
+        batch_size=2 if train else 1,
+        num_workers=workers,
+        persistent_workers=persistent and workers > 0,
+        sampler=dict(type=sampler, shuffle=train),
+        dataset=dict(
+            type='BaseSegDataset',
+            data_root=str(folder),
+            data_prefix=dict(img_path=f'img/{split}', seg_map_path=f'ann/{split}'),
+            img_suffix='.png',
+            metainfo=dict(classes=NAMES, palette=[[40 * i, 90, 200 - 40 * i] for i in range(CLASSES)]),
+            pipeline=pipeline,
+        ),
+    )
+
+
+def stock_config(
+    data: Path, iterations: int = 6, val_interval: int = 2, save_interval: int = 2, **loader_options
+) -> Config:
+    """Config of a stock segmentor with dropout, trained by iteration."""
+    options = {'workers': 0, 'persistent': False, **loader_options}
+    val = loader(data, 'val', **{k: v for k, v in options.items() if k != 'infinite'})
+    return Config(
+        dict(
+            default_scope='mmseg',
+            model=segmentor(dropout=0.5),
+            train_dataloader=loader(data, 'train', **options),
+            val_dataloader=val,
+            test_dataloader=val,
+            val_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU']),
+            test_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU']),
+            optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
+            param_scheduler=[dict(type='PolyLR', end=iterations, by_epoch=False)],
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=val_interval),
+            val_cfg=dict(type='ValLoop'),
+            test_cfg=dict(type='TestLoop'),
+            default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=False),
+                checkpoint=dict(type='mmadm.RoleCheckpointHook', by_epoch=False, interval=save_interval),
+                visualization=dict(type='SegVisualizationHook'),
+            ),
+            visualizer=dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')]),
+            log_processor=dict(by_epoch=False, window_size=1),
+            env_cfg=dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0)),
+            randomness=dict(seed=3),
+        )
+    )
+
+
+def role_config(data: Path, iterations: int = 6, role_val: bool = False, **options) -> Config:
+    """Config of a student and a teacher with mutual learning, ADM, a connector and an optimiser each."""
+    cfg = stock_config(data, iterations, **options)
+    cfg.model = dict(
+        type='mmadm.Distillation',
+        roles=dict(student=segmentor(4, dropout=0.5), teacher=dict(cfg=segmentor(8, dropout=0.5))),
+        distillers=[
+            dict(type='mmadm.MutualLearning', roles=['student', 'teacher']),
+            dict(type='mmadm.ADM', at='backbone.layer4'),
+        ],
+    )
+    cfg.optim_wrapper = dict(
+        constructor='mmadm.RoleOptimWrapperConstructor',
+        student=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
+        teacher=dict(optimizer=dict(type='Adam', lr=0.002), clip_grad=dict(max_norm=1.0)),
+    )
+    cfg.param_scheduler = dict(
+        student=[dict(type='PolyLR', end=iterations, by_epoch=False)],
+        teacher=[dict(type='LinearLR', end=iterations, by_epoch=False)],
+    )
+    cfg.val_cfg = dict(type='mmadm.RoleValLoop', role_val=role_val)
+    cfg.default_hooks.guard = dict(type='mmadm.NonFiniteGuardHook')
+    return cfg
+
+
+def runner_of(cfg: Config, work_dir: Path, **settings) -> Runner:
+    """Build a quiet runner in this process.
+
+    Args:
+        cfg: Config; the runner does not keep it, as formatting its text at every save takes longer than these trainings.
+        work_dir: Work dir.
+        **settings: Replace entries of the config.
+    """
+    # runners of one process share what is stored under equal names
+    name = f'run{next(_number)}'
+    arguments = {**deepcopy(cfg._cfg_dict), 'log_level': 'ERROR', **settings}
+    return Runner(**arguments, work_dir=str(work_dir), experiment_name=name, cfg=dict(work_dir=str(work_dir)))
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict of a checkpoint file."""
+    return read_checkpoint(path)['state_dict']
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two state dicts are equal to the bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def losses_of(work_dir: Path) -> dict[int, dict[str, float]]:
+    """Everything that the newest run in a work dir logged for each training iteration, except times and memory."""
+    newest = sorted(work_dir.glob('*/vis_data/scalars.json'))[-1]
+    entries = [json.loads(line) for line in newest.read_text().splitlines()]
+    left_out = ('time', 'data_time', 'memory')
+    return {e['step']: {k: v for k, v in e.items() if k not in left_out} for e in entries if 'loss' in e}
+
+
+def start_tool(name: str, log: Path, *arguments: str | Path, **environment: str) -> subprocess.Popen[bytes]:
+    """Start a tool as a user would, with its output in a file: workers of a killed process keep a pipe open."""
+    command = [sys.executable, str(ROOT / 'tools' / name), *map(str, arguments)]
+    env = {**os.environ, **environment, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT / 'tests')}
+    with log.open('wb') as output:
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env)
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import a tool, to call its ``main`` in this process."""
+    spec = spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def exchange_states(rank: int, folder: Path) -> None:
+    """Be one of two processes that write one record of their generators and go on from it."""
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    torch.manual_seed(rank)
+    record = make_record(snapshot(), batch_drawn=True)
+    drawn = torch.rand(3)
+    restore(record['ranks'][rank])
+    assert torch.equal(torch.rand(3), drawn)
+    restore(record['ranks'][1 - rank])
+    assert not torch.equal(torch.rand(3), drawn)
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,211 @@
+"""The benchmark runner and its report on real trainings of tiny networks."""
+
+import json
+import re
+from copy import deepcopy
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import build, segmentor
+from tiny_runs import load_tool, role_config, runner_of, stock_config, write_images
+
+from mmadm.utils.bench import Job, check_same_config
+from mmadm.utils.errors import ConfigError
+from mmadm.utils.runs import read_scalars
+from mmadm.visualization.report import gain, learning_curves, loss_curves
+from mmadm.visualization.samples import open_run, predict, right_pixels, truth
+
+
+def scores_of(scalars, role):
+    return [entry[f'{role}/mIoU'] for entry in scalars if f'{role}/mIoU' in entry]
+
+
+@pytest.fixture(scope='module')
+def bench(tmp_path_factory):
+    """A suite of a stock model, a pair whose run was cut off half-way, and a config that fails; all run once."""
+    folder = tmp_path_factory.mktemp('benchmark')
+    data = write_images(folder / 'data')
+    pair = role_config(data, iterations=4, role_val=True)
+    # other loader, same images: the test must find exactly the last validation's scores again
+    pair.test_dataloader = dict(deepcopy(pair.val_dataloader), batch_size=2)
+    broken = stock_config(folder / 'nowhere', iterations=4)
+    configs = {'student': stock_config(data, iterations=4), 'adm': pair, 'broken': broken}
+    for name, cfg in configs.items():
+        cfg.randomness = dict(seed=0)
+        cfg.dump(folder / f'{name}.py')
+    out = folder / 'out'
+    half = deepcopy(pair)
+    half.train_cfg.max_iters = 2
+    runner_of(half, out / 'adm' / 'seed0').train()
+
+    tool = load_tool('benchmark')
+    tool.SUITES['tiny'] = {name: str(folder / f'{name}.py') for name in configs}
+    tool.NOTES['tiny'] = ('A tiny <suite>', 'Nothing is learned here.')
+    code = tool.main(['run', 'tiny', '--out', str(out), '--jobs', '2'])
+    records = {r['method']: r for r in map(json.loads, (out / 'results.jsonl').read_text().splitlines())}
+    return SimpleNamespace(tool=tool, out=out, code=code, records=records)
+
+
+def test_a_failed_run_is_told_and_the_others_go_on(bench):
+    assert bench.code == 1
+    assert set(bench.records) == {'student', 'adm'}
+    assert 'nowhere' in (bench.out / 'broken/seed0/train.log').read_text()
+
+
+def test_records_hold_the_scores_of_the_right_roles(bench):
+    scalars = read_scalars(bench.out / 'adm/seed0')
+    record = bench.records['adm']
+    assert record['val'] == {role: scores_of(scalars, role)[-1] for role in ('student', 'teacher')}
+    assert record['test'] == pytest.approx(record['val'], abs=0.011)  # the metric rounds to 0.01
+    assert record['val']['student'] != record['val']['teacher']
+    assert set(record['classes']) == {'student', 'teacher'}
+    mean = sum(record['classes']['teacher'].values()) / len(record['classes']['teacher'])
+    assert mean == pytest.approx(record['test']['teacher'], abs=0.011)
+
+
+def test_a_stock_model_is_scored_once_where_test_and_validation_are_the_same(bench):
+    record = bench.records['student']
+    last = [entry for entry in read_scalars(bench.out / 'student/seed0') if 'mIoU' in entry][-1]
+    assert (record['val'], record['test'], last['step']) == ({'student': last['mIoU']}, {}, 4)
+    assert not (bench.out / 'student/seed0/test_student').exists()
+
+
+def test_records_say_what_the_run_cost(bench):
+    record = bench.records['adm']
+    sizes = {'student': 4, 'teacher': 8}
+    assert record['parameters'] == {
+        role: sum(p.numel() for p in build(segmentor(width)).parameters()) for role, width in sizes.items()
+    }
+    times = [entry['time'] for entry in read_scalars(bench.out / 'adm/seed0') if 'loss' in entry]
+    assert len(times) == 4
+    assert record['time'] == pytest.approx(sorted(times[1:])[1])
+    assert 100 < record['memory'] < 4000  # MiB: more than torch alone, less than a large network
+    assert record['versions']['torch'] == torch.__version__
+
+
+def test_an_interrupted_run_is_resumed(bench):
+    assert [entry['step'] for entry in read_scalars(bench.out / 'adm/seed0') if 'loss' in entry] == [1, 2, 3, 4]
+    log = (bench.out / 'adm/seed0/train.log').read_text()
+    assert 'resumed epoch: 0, iter: 2' in log
+
+
+def test_finished_runs_are_skipped(bench):
+    before = (bench.out / 'results.jsonl').read_bytes()
+    log = (bench.out / 'adm/seed0/train.log').stat()
+    assert bench.tool.main(['run', 'tiny', '--methods', 'student', 'adm', '--out', str(bench.out)]) == 0
+    assert (bench.out / 'results.jsonl').read_bytes() == before
+    assert (bench.out / 'adm/seed0/train.log').stat() == log
+
+
+def test_runs_with_other_settings_are_not_mixed(bench):
+    before = (bench.out / 'results.jsonl').read_bytes()
+    options = ['--cfg-options', 'optim_wrapper.optimizer.lr=0.5']
+    assert bench.tool.main(['run', 'tiny', '--methods', 'student', '--out', str(bench.out), *options]) == 1
+    assert (bench.out / 'results.jsonl').read_bytes() == before
+
+
+def test_another_config_in_the_same_folder_is_refused(tmp_path):
+    job = Job('tiny', 'adm', 0, 'adm.py', (), tmp_path / 'run', 4, ('student',), True, False, {'config_sha': 'new'})
+    check_same_config(job)
+    check_same_config(job)
+    (tmp_path / 'run' / 'config.sha').write_text('old')
+    with pytest.raises(ConfigError, match='other settings'):
+        check_same_config(job)
+
+
+def test_where_the_data_lie_does_not_make_another_config(bench):
+    one, other = stock_config('/here'), stock_config('/there')
+    assert bench.tool.fingerprint(one) == bench.tool.fingerprint(other)
+    other.train_dataloader.batch_size = 7
+    assert bench.tool.fingerprint(one) != bench.tool.fingerprint(other)
+
+
+def test_an_unknown_method_names_the_near_ones(bench, capsys):
+    assert bench.tool.main(['run', 'tiny', '--methods', 'studnet']) == 2
+    assert "'student'" in capsys.readouterr().out
+
+
+@pytest.fixture(scope='module')
+def page(bench):
+    target = bench.out / 'page' / 'report.html'
+    assert bench.tool.main(['report', str(bench.out), '--out', str(target)]) == 0
+    return target.read_text(encoding='utf-8')
+
+
+def test_the_page_needs_nothing_else(page):
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', page)
+    assert len(sources) > 10
+    assert all(source.startswith('data:image/png;base64,') for source in sources)
+    assert '@import' not in page
+    assert 'url(' not in page
+
+
+def test_the_page_shows_the_scores_of_the_records(bench, page):
+    table = (bench.out / 'results.md').read_text(encoding='utf-8')
+    for record in bench.records.values():
+        score = f'{record["val"]["student"]:.2f}'
+        assert f'<td>{score}' in page
+        assert f'| {score} |' in table
+    assert 'A tiny &lt;suite&gt;' in page
+    assert 'broken' not in page
+
+
+def test_every_example_shows_what_the_deployed_network_predicts(bench, page):
+    shown = [float(number) for number in re.findall(r'<figcaption>adm: ([\d.]+) % of pixels right', page)]
+    run = open_run(bench.out / 'adm/seed0')
+    found = []
+    for index in range(len(run.dataset)):
+        item = run.dataset[index]
+        found.append(round(right_pixels(predict(run, item), truth(item)), 1))
+    assert shown == found
+
+
+def test_the_maps_are_those_that_the_distiller_sees(bench):
+    run = open_run(bench.out / 'adm/seed0')
+    item = run.dataset[0]
+    maps = bench.tool.adm_maps(run.model, item)
+    image = (item['inputs'].flip(0).float()[None] - 120) / 58
+    with torch.no_grad():
+        student, teacher = (run.model.roles[role].backbone(image)[-1] for role in ('student', 'teacher'))
+        (connector,) = run.model.connectors['adm'].values()
+        expected = F.cosine_similarity(connector(student), teacher, dim=1)
+    torch.testing.assert_close(maps.similarity, expected)
+    for weights, sign in ((maps.consensus, 1), (maps.divergence, -1)):
+        flat = (sign * expected.flatten(1) / 0.5).softmax(dim=1) * expected[0].numel()
+        torch.testing.assert_close(weights.flatten(1), flat)
+
+
+def test_a_stock_model_has_no_maps(bench):
+    run = open_run(bench.out / 'student/seed0')
+    assert bench.tool.adm_maps(run.model, run.dataset[0]) is None
+
+
+def test_curves_come_from_the_logs(bench):
+    records = list(bench.records.values())
+    curves = learning_curves(bench.out, records)
+    scores = scores_of(read_scalars(bench.out / 'adm/seed0'), 'student')
+    assert curves['student']['adm'] == [list(zip((2, 4), scores, strict=True))]
+    assert set(curves['teacher']) == {'adm'}
+    losses = loss_curves(bench.out / 'adm/seed0')
+    assert set(losses) == {
+        'student.decode.loss_ce', 'teacher.decode.loss_ce', 'student.loss_mutual', 'teacher.loss_mutual',
+        'student.loss_consensus', 'teacher.loss_divergence', 'student.similarity',
+    }  # fmt: skip
+    assert [step for step, _ in losses['student.loss_consensus']] == [1, 2, 3, 4]
+
+
+def test_gain_is_told_in_points_over_the_plain_student():
+    rows = [
+        SimpleNamespace(method='student', scores={'student': [30.0, 32.0]}, seeds=2),
+        SimpleNamespace(method='adm', scores={'student': [34.0], 'teacher': [40.0]}, seeds=1),
+        SimpleNamespace(method='teacher', scores={'teacher': [40.0]}, seeds=1),
+    ]
+    assert [gain(row, rows) for row in rows] == ['', '+3.00', '']
+    assert gain(rows[1], rows[1:]) == ''
+
+
+def test_a_folder_without_runs_is_told(bench, tmp_path, capsys):
+    assert bench.tool.main(['report', str(tmp_path)]) == 2
+    assert 'no finished run' in capsys.readouterr().out

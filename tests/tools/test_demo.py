@@ -1,0 +1,58 @@
+"""What makes the demo's comparison fair, and how it treats old runs. `make demo` itself takes minutes: no test."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+from mmengine.config import Config
+from tiny_runs import ROOT, load_tool
+
+METHODS = ('student', 'dml', 'adm')
+
+
+@pytest.fixture(scope='module')
+def configs():
+    return {method: Config.fromfile(ROOT / f'configs/demo/{method}.py') for method in METHODS}
+
+
+@pytest.fixture(scope='module')
+def demo():
+    sys.path.insert(0, str(ROOT / 'tools'))  # as for a script that is started from there
+    yield load_tool('demo')
+    sys.path.remove(str(ROOT / 'tools'))
+
+
+@pytest.mark.parametrize('key', ['train_dataloader', 'val_dataloader', 'param_scheduler', 'train_cfg', 'randomness'])
+def test_the_methods_share_data_schedule_and_seed(configs, key):
+    assert configs['student'][key] == configs['dml'][key] == configs['adm'][key]
+
+
+def test_the_methods_share_the_student_and_its_optimiser(configs):
+    plain = configs['student']
+    for method in ('dml', 'adm'):
+        assert configs[method].model.roles.student == plain.model
+        assert configs[method].optim_wrapper.student.optimizer == plain.optim_wrapper.optimizer
+    assert configs['dml'].model.roles == configs['adm'].model.roles
+
+
+def test_runs_of_a_changed_config_are_removed_and_no_others(demo, tmp_path):
+    jobs = []
+    for method, written in {'adm': 'old', 'dml': 'new', 'student': None}.items():
+        work_dir = tmp_path / method / 'seed0'
+        work_dir.mkdir(parents=True)
+        if written:
+            (work_dir / 'config.sha').write_text(written)
+        jobs.append(SimpleNamespace(work_dir=work_dir, facts={'config_sha': 'new'}))
+    demo.remove_outdated(jobs)
+    assert [job.work_dir.exists() for job in jobs] == [False, True, True]
+
+
+def test_the_table_says_what_the_figures_are_not(demo, capsys):
+    record = dict(
+        method='adm', seed=0, val={'student': 41.5, 'teacher': 44.25}, test={}, time=0.1234, memory=600.0,
+        parameters={'student': 195835, 'teacher': 777187},
+    )  # fmt: skip
+    demo.show([record], demo.Console(width=120))
+    shown = capsys.readouterr().out
+    for text in ('adm', '41.50', '44.25', '0.123', '195,835', '777,187', 'not Cityscapes results'):
+        assert text in shown

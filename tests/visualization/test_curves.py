@@ -1,0 +1,50 @@
+"""What the lines and bars of the figures show."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmadm.visualization.curves import class_figure, learning_figure, loss_figure, method_colours, png_uri
+
+COLOURS = method_colours(['student', 'adm'])
+
+
+def points(line):
+    return list(zip(*(data.tolist() for data in line.get_data()), strict=True))
+
+
+def test_a_line_is_the_mean_over_seeds_where_all_of_them_are():
+    seeds = [[(10, 1.0), (20, 2.0), (30, 9.0)], [(20, 6.0), (10, 3.0)]]
+    figure = learning_figure('student', {'student': seeds, 'adm': [[(10, 5.0)]]}, COLOURS)
+    (panel,) = figure.axes
+    assert {line.get_label(): points(line) for line in panel.lines} == {
+        'student': [(10, 2.0), (20, 4.0)],
+        'adm': [(10, 5.0)],
+    }
+    (band,) = panel.collections  # one seed has no spread
+    corners = band.get_paths()[0].vertices
+    assert (corners[:, 1].min(), corners[:, 1].max()) == pytest.approx((2 - 2**0.5, 4 + 8**0.5))
+
+
+def test_a_kind_of_loss_has_one_colour_and_a_teacher_is_dashed():
+    keys = ['student.loss_mutual', 'teacher.loss_mutual', 'student.decode.loss_ce']
+    (panel,) = loss_figure('adm', {key: [(1, value)] for value, key in enumerate(keys)}).axes
+    student, teacher, task = panel.lines
+    assert points(teacher) == [(1.0, 1.0)]
+    assert student.get_color() == teacher.get_color() != task.get_color()
+    assert [line.get_linestyle() for line in panel.lines] == ['-', '--', '-']
+
+
+def test_bars_are_sorted_and_absent_classes_left_out():
+    (panel,) = class_figure(['car', 'sky', 'bus'], [0.2, 0.9, float('nan')], 'similarity').axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == ['car', 'sky']
+    assert [bar.get_width() for bar in panel.patches] == [0.2, 0.9]
+
+
+def test_a_figure_becomes_a_png_inside_the_page():
+    kind, _, code = png_uri(learning_figure('student', {'adm': [[(1, 2.0)]]}, COLOURS)).partition(',')
+    assert kind == 'data:image/png;base64'
+    assert np.asarray(Image.open(io.BytesIO(base64.b64decode(code)))).std() > 0

@@ -1,0 +1,52 @@
+"""Write the checkpoint, and if asked for the config, with which stock mmseg or mmdet runs one role of a training."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the script also runs from a checkout that is not installed
+
+from mmadm.utils.checkpoint import write_checkpoint  # noqa: E402
+from mmadm.utils.cli import one_line_errors  # noqa: E402
+from mmadm.utils.errors import CheckpointError, ConfigError  # noqa: E402
+from mmadm.utils.export import read_role, role_config  # noqa: E402
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command line of the tool."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', help='full checkpoint of a training')
+    parser.add_argument('--role', required=True, help='name of the role')
+    parser.add_argument('--out', required=True, type=Path, metavar='FILE', help='stock checkpoint to write')
+    parser.add_argument('--config-out', type=Path, metavar='FILE.py', help='stock config to write')
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the tool."""
+    args = parse_args(arguments)
+    with one_line_errors():
+        if args.out.resolve() == Path(args.checkpoint).resolve():
+            raise ConfigError(f'--out={args.out} is the input: choose another file')
+        checkpoint = read_role(args.checkpoint, args.role)
+        cfg = None
+        if args.config_out is not None:
+            if 'cfg' not in checkpoint['meta']:
+                raise CheckpointError(f'{args.checkpoint} holds no config to make {args.config_out} from')
+            cfg = role_config(Config.fromstring(checkpoint['meta']['cfg'], '.py'), args.role)
+        write_checkpoint(checkpoint, args.out)
+        print(f'{args.out}: role {args.role!r}, {len(checkpoint["state_dict"])} tensors')
+        if cfg is not None:
+            args.config_out.parent.mkdir(parents=True, exist_ok=True)
+            cfg.dump(args.config_out)
+            print(f'{args.config_out}: its stock config')
+
+
+if __name__ == '__main__':
+    main()
