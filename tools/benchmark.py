@@ -251,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for failure in failures:
         console.print(failure, style='red', markup=False, soft_wrap=True)
+    console.print(f'results: {out / "results.jsonl"}', soft_wrap=True)
     return 1 if failures else 0
 
 

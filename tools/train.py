@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
@@ -82,7 +81,7 @@ def choose_checkpoint(cfg: Config, resume: str | None) -> Path | None:
         return None
     path = newest_checkpoint(cfg.work_dir) if resume == NEWEST else Path(resume)
     if path is None:
-        print_log(f'No complete checkpoint in {cfg.work_dir}: training starts from the beginning.', 'current')
+        print(f'No checkpoint in {cfg.work_dir}: training starts from the beginning.')
         cfg.resume = False
         return None
     meta = read_checkpoint(path, RESUMABLE)['meta']

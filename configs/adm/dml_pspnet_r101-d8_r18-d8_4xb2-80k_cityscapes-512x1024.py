@@ -20,3 +20,4 @@ optim_wrapper = dict(
     student=dict(optimizer={{_base_.optimizer}}),
     teacher=dict(optimizer={{_base_.optimizer}}, clip_grad=dict(max_norm=10)),
 )
+default_hooks = dict(checkpoint=dict(interval=8000, save_best='student/mIoU'))

@@ -8,3 +8,4 @@ model = dict(
     type='mmadm.Distillation',
     roles=dict(student=dict(cfg='mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py')),
 )
+default_hooks = dict(checkpoint=dict(interval=8000, save_best='student/mIoU'))

@@ -7,3 +7,4 @@ _base_ = [
 ]
 model = {{_base_.student}}
 val_cfg = dict(_delete_=True, type='ValLoop')
+custom_hooks = [dict(type='mmadm.ChannelsLastHook')]

@@ -1,11 +1,12 @@
 """What drives the training: optimisers, hooks and loops."""
 
-from mmadm.engine.hooks import NonFiniteGuardHook, RoleCheckpointHook
+from mmadm.engine.hooks import ChannelsLastHook, NonFiniteGuardHook, RoleCheckpointHook
 from mmadm.engine.loops import RoleValLoop
 from mmadm.engine.optim import AmpRoleOptimWrapperDict, RoleOptimWrapperConstructor, RoleOptimWrapperDict
 
 __all__ = [
     'AmpRoleOptimWrapperDict',
+    'ChannelsLastHook',
     'NonFiniteGuardHook',
     'RoleCheckpointHook',
     'RoleOptimWrapperConstructor',

@@ -15,6 +15,7 @@ from threading import Lock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mmadm.utils.checkpoint import newest_checkpoint
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.runs import (
     Record,
@@ -127,16 +128,19 @@ class Launcher:
         done = job.work_dir / 'train.json'
         if done.is_file():
             return json.loads(done.read_text())
-        arguments = ['--work-dir', job.work_dir, *self._options(job)]
-        if (job.work_dir / 'last_checkpoint').is_file():
-            arguments.append('--resume')
-        usage = self._call('train.py', [self.root / job.config, *arguments], job.work_dir / 'train.log')
+        # --resume starts from the beginning where there is nothing to resume from
+        arguments = [self.root / job.config, '--work-dir', job.work_dir, '--resume', *self._options(job)]
+        usage = self._call('train.py', arguments, job.work_dir / 'train.log')
         done.write_text(json.dumps(usage))
         return usage
 
     def test(self, job: Job) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """mIoU, and IoU by class, of every trainable role on the test split."""
-        checkpoint = (job.work_dir / 'last_checkpoint').read_text().strip()
+        checkpoint = newest_checkpoint(job.work_dir)
+        if checkpoint is None:
+            raise RunFailedError(
+                f'{job.work_dir} holds no checkpoint: set default_hooks.checkpoint to save the last one'
+            )
         scores: dict[str, float] = {}
         classes = {}
         for role in job.roles:

@@ -19,7 +19,7 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from mmadm.registry import MODELS
-from mmadm.utils.weights import read_state_dict
+from mmadm.utils.checkpoint import newest_checkpoint, read_checkpoint
 
 Image = NDArray[np.uint8]
 IGNORED = (236, 238, 241)
@@ -49,17 +49,15 @@ def open_run(work_dir: Path) -> FinishedRun:
     Raises:
         FileNotFoundError: If config or checkpoint are gone.
     """
-    configs = sorted(work_dir.glob('*.py'))
-    if not configs:
-        raise FileNotFoundError(f'{work_dir} holds no config: its training never started')
+    configs, checkpoint = sorted(work_dir.glob('*.py')), newest_checkpoint(work_dir)
+    if not configs or checkpoint is None:
+        raise FileNotFoundError(f'{work_dir} needs the config and a checkpoint of its training to draw pictures')
     cfg = Config.fromfile(configs[-1])
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the training told them
         model = MODELS.build(cfg.model)
-    # the name only: a folder of runs may have been moved since
-    checkpoint = work_dir / Path((work_dir / 'last_checkpoint').read_text().strip()).name
-    model.load_state_dict(read_state_dict(str(checkpoint), 'last_checkpoint'))
+    model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
     return FinishedRun(cfg, model.eval(), DATASETS.build(cfg.test_dataloader.dataset))
 
 

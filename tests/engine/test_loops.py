@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
-from tiny import build, segmentor
+from tiny import segmentor
 from tiny_runs import role_config, runner_of, same, stock_config, write_images
 
 from mmadm.engine import RoleValLoop
@@ -50,7 +51,7 @@ def both(data, tmp_path_factory):
 @pytest.mark.parametrize(('role', 'width'), [('student', 4), ('teacher', 8)])
 def test_the_scores_are_those_of_the_stock_model(both, data, tmp_path, role, width):
     _, watch = both
-    runner = runner_of(stock_config(data), tmp_path, model=build(segmentor(width)))
+    runner = runner_of(stock_config(data), tmp_path, model=ConfigDict(segmentor(width)))
     runner.model.load_state_dict(both[0].model.roles[role].state_dict())
     stock = runner.val()
     assert {key: value for key, value in watch.metrics[0].items() if key.startswith(role)} == {

@@ -26,7 +26,7 @@ export, test, train = load_tool('export'), load_tool('test'), load_tool('train')
 def folder(tmp_path_factory) -> Path:
     """Config, work dir and exported roles of a training with a role from a config file."""
     folder = tmp_path_factory.mktemp('export')
-    cfg = role_config(write_images(folder / 'data'), iterations=2, role_val=True)
+    cfg = role_config(write_images(folder / 'data'), iterations=8, role_val=True, val_interval=8, save_interval=8)
     Config(dict(model=segmentor(8, dropout=0.5), default_scope='mmseg')).dump(folder / 'teacher.py')
     cfg.model.roles.teacher = dict(cfg=str(folder / 'teacher.py'))
     cfg.default_hooks.checkpoint.save_best = 'student/mIoU'
@@ -40,7 +40,7 @@ def folder(tmp_path_factory) -> Path:
 def run_export(folder: Path, role: str, *arguments: str | Path, out: Path | None = None) -> None:
     """Export a role to ``<role>.pth``."""
     out = out or folder / f'{role}.pth'
-    export.main([str(a) for a in (folder / 'work/iter_2.pth', '--role', role, '--out', out, *arguments)])
+    export.main([str(a) for a in (folder / 'work/iter_8.pth', '--role', role, '--out', out, *arguments)])
 
 
 def refused(capsys, tool, *arguments: str | Path) -> str:
@@ -68,7 +68,7 @@ def test_the_exported_config_and_checkpoint_are_stock_and_predict_the_same(folde
     with DefaultScope.overwrite_default_scope('mmseg'):
         stock, distillation = MODELS.build(cfg.model), MODELS.build(full.model)
     stock.load_state_dict(torch.load(folder / f'{role}.pth', weights_only=True)['state_dict'], strict=True)
-    distillation.load_state_dict(weights_of(folder / 'work/iter_2.pth'), strict=True)
+    distillation.load_state_dict(weights_of(folder / 'work/iter_8.pth'), strict=True)
     distillation.predicting = role
     with torch.no_grad():
         mine = distillation.eval().test_step(batch(3))
@@ -91,7 +91,7 @@ def test_the_stock_runner_scores_it_as_the_training_did(folder, role, tmp_path):
 
 @pytest.mark.parametrize('role', ROLES)
 def test_the_test_tool_takes_the_full_checkpoint_and_the_role_file(folder, role, tmp_path):
-    for name in ('work/iter_2.pth', f'{role}.pth'):
+    for name in ('work/iter_8.pth', f'{role}.pth'):
         work = tmp_path / Path(name).stem
         test.main([str(folder / 'cfg.py'), str(folder / name), '--role', role, '--work-dir', str(work)])
         found = {f'{role}/{key}': pytest.approx(value, abs=1e-3) for key, value in scores(work).items()}
@@ -100,7 +100,7 @@ def test_the_test_tool_takes_the_full_checkpoint_and_the_role_file(folder, role,
 
 def test_the_test_tool_scores_the_deploy_role_and_paints(folder, tmp_path):
     shown = tmp_path / 'shown'
-    checkpoint = folder / 'work/iter_2.pth'
+    checkpoint = folder / 'work/iter_8.pth'
     test.main([str(a) for a in (folder / 'cfg.py', checkpoint, '--work-dir', tmp_path, '--show-dir', shown)])
     logged = scores(folder / 'work')
     assert scores(tmp_path)['mIoU'] == pytest.approx(logged['student/mIoU'], abs=1e-3)
@@ -109,11 +109,11 @@ def test_the_test_tool_scores_the_deploy_role_and_paints(folder, tmp_path):
 
 
 def test_the_student_file_of_the_training_is_the_exported_one(folder):
-    assert same(weights_of(role_file(folder / 'work/iter_2.pth', 'student')), weights_of(folder / 'student.pth'))
+    assert same(weights_of(role_file(folder / 'work/iter_8.pth', 'student')), weights_of(folder / 'student.pth'))
 
 
 def test_a_wrong_role_is_refused_with_near_matches(folder, capsys, tmp_path):
-    full = folder / 'work/iter_2.pth'
+    full = folder / 'work/iter_8.pth'
     hint = "did you mean 'student'?"
     assert hint in refused(capsys, export, full, '--role', 'studnet', '--out', tmp_path / 'a.pth')
     assert hint in refused(capsys, test, folder / 'cfg.py', full, '--role', 'studnet', '--work-dir', tmp_path)
@@ -125,10 +125,10 @@ def test_a_wrong_role_is_refused_with_near_matches(folder, capsys, tmp_path):
 
 
 def test_the_input_is_never_overwritten(folder, capsys, tmp_path):
-    full = folder / 'work/iter_2.pth'
+    full = folder / 'work/iter_8.pth'
     before = full.read_bytes()
     (tmp_path / 'link.pth').symlink_to(full)
-    for out in (full, folder / 'work/../work/iter_2.pth', tmp_path / 'link.pth'):
+    for out in (full, folder / 'work/../work/iter_8.pth', tmp_path / 'link.pth'):
         assert 'is the input' in refused(capsys, export, full, '--role', 'student', '--out', out)
     assert full.read_bytes() == before
 
@@ -137,7 +137,7 @@ def test_another_architecture_is_counted(folder, capsys, tmp_path):
     options = ['--work-dir', tmp_path, '--cfg-options', 'model.roles.student.decode_head.channels=6']
     error = refused(capsys, test, folder / 'cfg.py', folder / 'student.pth', *options)
     assert 'student.pth is of another architecture' in error
-    assert '0 are missing and 7 have another shape, 0 are unknown' in error
+    assert '0 are missing and 6 have another shape, 0 are unknown' in error
 
 
 class TestStockConfig:
@@ -175,7 +175,7 @@ class TestStockConfig:
         cfg.custom_hooks = [dict(type='mmadm.X'), dict(type='EMAHook')]
         student, teacher = (stock_config_of(cfg, role) for role in ROLES)
         assert student.default_hooks.checkpoint == dict(
-            type='CheckpointHook', by_epoch=False, interval=2, save_best='mIoU'
+            type='CheckpointHook', by_epoch=False, interval=8, save_best='mIoU'
         )
         assert 'save_best' not in teacher.default_hooks.checkpoint
         assert 'guard' not in student.default_hooks

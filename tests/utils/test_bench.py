@@ -46,17 +46,10 @@ def test_a_run_is_called_as_openmmlab_users_call_it(root):
     arguments, threads = json.loads((root / 'good/seed5/arguments').read_text())
     assert arguments == [
         str(root / 'configs/a.py'), '--work-dir', str(root / 'good/seed5'),
-        '--cfg-options', 'randomness.seed=5', 'mode=good',
+        '--resume', '--cfg-options', 'randomness.seed=5', 'mode=good',
     ]  # fmt: skip
     assert threads == '3'
     assert (record['val'], record['time'], record['work_dir']) == ({'student': 7.0}, 0.5, 'good/seed5')
-
-
-def test_a_checkpoint_is_resumed_from(root):
-    (root / 'good/seed0').mkdir(parents=True)
-    (root / 'good/seed0/last_checkpoint').write_text('iter_1.pth')
-    Launcher(root).run(job(root, 'good'))
-    assert '--resume' in json.loads((root / 'good/seed0/arguments').read_text())[0]
 
 
 def test_memory_is_that_of_the_process(root):

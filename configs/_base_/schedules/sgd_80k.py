@@ -5,4 +5,3 @@ param_scheduler = [dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=800
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
 val_cfg = dict(type='mmadm.RoleValLoop', role_val=True)
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(checkpoint=dict(interval=8000, save_best='student/mIoU'))

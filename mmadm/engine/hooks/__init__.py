@@ -2,5 +2,6 @@
 
 from mmadm.engine.hooks.checkpoint import RoleCheckpointHook
 from mmadm.engine.hooks.guard import NonFiniteGuardHook
+from mmadm.engine.hooks.memory_format import ChannelsLastHook
 
-__all__ = ['NonFiniteGuardHook', 'RoleCheckpointHook']
+__all__ = ['ChannelsLastHook', 'NonFiniteGuardHook', 'RoleCheckpointHook']
