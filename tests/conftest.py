@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from golden import golden  # noqa: E402, F401  a fixture for every test
+from golden import golden  # noqa: F401  a fixture for every test
 
 torch.set_num_threads(1)
 

@@ -48,7 +48,7 @@ def convert(source: Path) -> dict[str, torch.Tensor]:
     tensors = [v for k, v in theirs.items() if k.startswith('features.') and not k.startswith('features.18.')]
     ours = MobileNetV2().state_dict()
     if [tuple(v.shape) for v in tensors] != [tuple(v.shape) for v in ours.values()]:
-        raise ValueError(f'{source}: the tensors are not those of mmseg\'s MobileNetV2')
+        raise ValueError(f"{source}: the tensors are not those of mmseg's MobileNetV2")
     return dict(zip(ours, tensors, strict=True))
 
 

@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument('--dev', action='store_true', help='also what the tests and `make lint` need')
     parser.add_argument('--weights', action='store_true', help='also the ImageNet weights of MobileNetV2')
     options = parser.parse_args()
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 - it may be started by any Python
         raise SystemExit('mmadm needs Python 3.10 or later; name one with `make PYTHON=python3.11`.')
     installed = {distribution_name(d.metadata['Name']): d.version for d in distributions() if d.metadata['Name']}
     extras = SETUP['EXTRAS']

@@ -29,7 +29,7 @@ class Distillation(BaseModel):
     Losses are summed and one backward runs; each loss reaches only its learner. Loss keys are ``<role>.<name>``.
 
     Args:
-        roles: By role name: a full model dict, or ``dict(cfg=<path | pkg::path | model dict>, checkpoint=<file | URL>)``.
+        roles: By name: a full model dict, or ``dict(cfg=<path | pkg::path | model dict>, checkpoint=<file | URL>)``.
         distillers: Configs of distillers; none trains the roles side by side.
         frozen: Roles that only teach: in eval as a whole, without gradient, loss or needless heads.
         deploy: Role that ``predict`` runs and that is exported.

@@ -49,7 +49,7 @@ def build_roles(
         roles: Role configs by name, see :func:`~mmadm.utils.config.role_model_cfg`.
 
     Returns:
-        The networks, their adapters, their preprocessors (one object where configs are equal) and the loaded roles' names.
+        The networks, their adapters, their preprocessors (one object where configs are equal) and the loaded roles.
 
     Raises:
         ConfigError: If a config is not usable.

@@ -69,7 +69,9 @@ def edges_between(pairs: Sequence[tuple[str, str]], at: TapSpec | Sequence[TapSp
                 learner_tap, source_tap = spec[learner], spec[source]
             name = learner_tap.replace('.', '_')
             edges.append(
-                Edge(name if len(pairs) == 1 else f'{name}_{learner}_{source}', learner, source, learner_tap, source_tap)
+                Edge(
+                    name if len(pairs) == 1 else f'{name}_{learner}_{source}', learner, source, learner_tap, source_tap
+                )
             )
     return edges
 
@@ -164,9 +166,7 @@ def _level_key(edge: Edge, level: int, levels: int) -> str:
     return edge.key if levels == 1 else f'{edge.key}_{level}'
 
 
-def matched(
-    edge: Edge, outputs: Outputs, connectors: Mapping[str, nn.Module]
-) -> list[tuple[Tensor, Tensor]]:
+def matched(edge: Edge, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> list[tuple[Tensor, Tensor]]:
     """Pair the learner's and the source's tensors of an edge, channels and sizes made equal. Nothing is detached."""
     mine, theirs = outputs[edge.learner].taps[edge.learner_tap], outputs[edge.source].taps[edge.source_tap]
     pairs = []

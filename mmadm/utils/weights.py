@@ -58,9 +58,11 @@ def load_role_weights(model: nn.Module, path: str, where: str) -> None:
     missing = [key for key in missing if key not in reshaped and not key.endswith('num_batches_tracked')]
     if not (missing or unexpected or reshaped):
         return
-    hint = ' It is a full mmadm checkpoint: export one role with tools/export.py first.' if any(
-        key.startswith('roles.') for key in unexpected
-    ) else ' It was made for another architecture.'
+    hint = (
+        ' It is a full mmadm checkpoint: export one role with tools/export.py first.'
+        if any(key.startswith('roles.') for key in unexpected)
+        else ' It was made for another architecture.'
+    )
     raise CheckpointError(
         f'{where}={path!r}: of {len(own)} keys {len(missing)} are missing, {len(unexpected)} unexpected and '
         f'{len(reshaped)} of another shape (for example {[*missing, *unexpected, *reshaped][:3]}).{hint}'

@@ -67,7 +67,9 @@ def test_three_networks_are_routed_and_averaged():
         'student.loss_mutual', 'a.loss_mutual', 'b.loss_mutual',
         'student.loss_consensus', 'a.loss_divergence', 'b.loss_divergence',
     }  # fmt: skip
-    assert all(n.startswith(('roles.student', 'connectors.')) for n in gradients(model, losses['student.loss_consensus']))
+    assert all(
+        n.startswith(('roles.student', 'connectors.')) for n in gradients(model, losses['student.loss_consensus'])
+    )
     assert all(n.startswith('roles.b') for n in gradients(model, losses['b.loss_divergence']))
     pair = [distillation(roles=roles, distillers=[dict(adm, teacher=name)]) for name in ('a', 'b')]
     for single in pair:  # the connectors of the joint model, so that only the averaging is compared
