@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 
 from mmadm.utils.config import resolve_config
 from mmadm.utils.errors import CheckpointError, ConfigError, NonFiniteLossError
@@ -60,8 +61,12 @@ def load_config(args: argparse.Namespace) -> Config:
         The config, with ``launcher`` and ``work_dir`` set.
 
     Raises:
-        ConfigError: If the file does not exist.
+        ConfigError: If the file does not exist, or if several processes are asked for on a machine without GPU.
     """
+    if args.launcher != 'none' and get_device() == 'cpu':
+        raise ConfigError(
+            f'--launcher={args.launcher}: mmengine gives each process a GPU, and there is none; leave it out'
+        )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(resolve_config(args.config))
     if args.cfg_options:

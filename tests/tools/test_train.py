@@ -152,3 +152,9 @@ def test_mixed_precision_with_one_stock_optimiser_needs_a_gpu(folder, capsys, tm
 def test_mixed_precision_needs_a_wrapper_that_it_knows(folder, capsys, tmp_path):
     options = ['--cfg-options', 'optim_wrapper.type=ApexOptimWrapper']
     assert "found 'ApexOptimWrapper'" in refused(capsys, folder / 'roles.py', '--work-dir', tmp_path, '--amp', *options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU can do it')
+def test_several_processes_need_gpus(folder, capsys, tmp_path):
+    arguments = ['--work-dir', tmp_path, '--launcher', 'pytorch']
+    assert '--launcher=pytorch: mmengine gives each process a GPU' in refused(capsys, folder / 'roles.py', *arguments)

@@ -1,0 +1,107 @@
+"""What each distiller computes from given taps, against the pure functions."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmadm.distillers import ADM, MutualLearning, Transfer
+from mmadm.functional import consensus_loss, divergence_loss, kl_divergence, similarity_map
+from mmadm.structures import RoleOutput
+
+ROLES = ('student', 'teacher', 'peer')
+
+
+def outputs(**taps):
+    """RoleOutputs of three roles with random taps; labels whose top half is ignored."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.zeros(2, 8, 8, dtype=torch.long)
+    labels[:, :4] = 255
+    found = {}
+    for role in ROLES:
+        mine = {name: [torch.randn(*shape, generator=generator, requires_grad=True) for shape in shapes]
+                for name, shapes in taps.items()}  # fmt: skip
+        found[role] = RoleOutput(taps=mine, labels=labels, ignore_index=255)
+    return found
+
+
+def bound(distiller, found, trainable=ROLES):
+    assert not distiller.bind(found, trainable)  # equal channels
+    return distiller
+
+
+def test_mutual_learning_is_the_mean_over_peers_on_labelled_pixels():
+    found = outputs(logits=[(2, 5, 8, 8)])
+    z = {role: out.taps['logits'][0] for role, out in found.items()}
+    distiller = bound(MutualLearning(ROLES, tau=2.0, weight=3.0), found)
+    losses = distiller(found, {})
+    mask = torch.zeros(2, 8, 8, dtype=torch.bool)
+    mask[:, 4:] = True
+    expected = 1.5 * sum(kl_divergence(z['student'], z[q], 2.0, mask) for q in ('teacher', 'peer'))
+    torch.testing.assert_close(losses['student.loss_mutual'], expected)
+    assert set(losses) == {f'{role}.loss_mutual' for role in ROLES}
+
+
+def test_a_frozen_peer_only_teaches():
+    found = outputs(logits=[(2, 5, 8, 8)])
+    losses = bound(MutualLearning(ROLES), found, trainable=('student', 'teacher'))(found, {})
+    assert set(losses) == {'student.loss_mutual', 'teacher.loss_mutual'}
+    losses['student.loss_mutual'].backward()
+    assert found['peer'].taps['logits'][0].grad is None
+
+
+def test_transfer_compares_at_the_sources_resolution():
+    found = outputs(logits=[(2, 5, 4, 4)])
+    big = torch.randn(2, 5, 8, 8, generator=torch.Generator().manual_seed(7))
+    found['teacher'].taps['logits'][0] = big
+    distiller = bound(Transfer('teacher', 'student', dict(type='KLDivergence', tau=4.0), weight=0.5), found)
+    small = found['student'].taps['logits'][0]
+    resized = F.interpolate(small, size=(8, 8), mode='bilinear', align_corners=False)
+    mask = found['student'].labels != 255
+    expected = 0.5 * kl_divergence(resized, big, 4.0, mask)
+    torch.testing.assert_close(distiller(found, {})['student.loss_transfer'], expected)
+
+
+def test_adm_averages_over_levels_taps_and_partners():
+    found = outputs(a=[(2, 6, 4, 4), (2, 6, 2, 2)], b=[(2, 3, 4, 4)])
+    distiller = bound(
+        ADM(['student', 'peer'], 'teacher', at=['a', 'b'], consensus=2.0, divergence=0.5, tau=0.3, region='topk',
+            share=0.25), found
+    )  # fmt: skip
+    losses = distiller(found, {})
+    options = dict(tau=0.3, region='topk', share=0.25)
+
+    def pairs(student):
+        for tap in ('a', 'b'):
+            yield from zip(found[student].taps[tap], found['teacher'].taps[tap], strict=True)
+
+    for student in ('student', 'peer'):
+        expected = torch.stack([consensus_loss(s, t, **options) for s, t in pairs(student)]).mean()
+        torch.testing.assert_close(losses[f'{student}.loss_consensus'], 2.0 * expected)
+    every = [divergence_loss(s, t, **options) for student in ('student', 'peer') for s, t in pairs(student)]
+    torch.testing.assert_close(losses['teacher.loss_divergence'], 0.5 * torch.stack(every).mean())
+    monitor = torch.stack([similarity_map(s, t).mean() for s, t in pairs('student')]).mean()
+    torch.testing.assert_close(losses['student.similarity'], monitor)
+
+
+@pytest.mark.parametrize(
+    ('trainable', 'keys'),
+    [
+        (ROLES, {'student.loss_consensus', 'teacher.loss_divergence', 'student.similarity'}),
+        (('student',), {'student.loss_consensus', 'student.similarity'}),
+        (('teacher',), {'teacher.loss_divergence', 'student.similarity'}),
+    ],
+)
+def test_adm_computes_only_what_somebody_learns_from(trainable, keys):
+    found = outputs(feats=[(2, 6, 4, 4)])
+    assert set(bound(ADM(), found, trainable)(found, {})) == keys
+
+
+def test_adm_gradients_are_those_of_the_pure_losses():
+    found = outputs(feats=[(2, 6, 4, 4)])
+    student, teacher = found['student'].taps['feats'][0], found['teacher'].taps['feats'][0]
+    losses = bound(ADM(consensus=1.0, divergence=1.0, tau=0.2), found)(found, {})
+    (losses['student.loss_consensus'] + losses['teacher.loss_divergence']).backward()
+    (expected_s,) = torch.autograd.grad(consensus_loss(student, teacher.detach(), tau=0.2), student)
+    (expected_t,) = torch.autograd.grad(divergence_loss(student.detach(), teacher, tau=0.2), teacher)
+    torch.testing.assert_close(student.grad, expected_s)
+    torch.testing.assert_close(teacher.grad, expected_t)
