@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tiny import CLASSES, segmentor
 
-from mmadm.engine.generators import make_record, restore, snapshot
 from mmadm.utils.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -141,7 +141,9 @@ def runner_of(cfg: Config, work_dir: Path, **settings) -> Runner:
     # runners of one process share what is stored under equal names
     name = f'run{next(_number)}'
     arguments = {**deepcopy(cfg._cfg_dict), 'log_level': 'ERROR', **settings}
-    return Runner(**arguments, work_dir=str(work_dir), experiment_name=name, cfg=dict(work_dir=str(work_dir)))
+    # a Runner takes device_ids for granted, which DDP refuses on a CPU
+    kept = dict(work_dir=str(work_dir), model_wrapper_cfg=dict(broadcast_buffers=False, device_ids=None))
+    return Runner(**arguments, work_dir=str(work_dir), experiment_name=name, cfg=kept)
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -178,14 +180,31 @@ def load_tool(name: str) -> ModuleType:
     return module
 
 
-def exchange_states(rank: int, folder: Path) -> None:
-    """Be one of two processes that write one record of their generators and go on from it."""
+class Break(Hook):
+    """Ends a training before an iteration, as far as its checkpoints can tell like a kill."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """Raise where asked."""
+        if runner.iter == self.iteration:
+            raise InterruptedError
+
+
+def train_rank(rank: int, folder: Path) -> None:
+    """Be one of two processes: train in ``whole``; train, break and resume in ``broken``."""
+    torch.set_num_threads(1)
+    os.environ['LOCAL_RANK'] = str(rank)
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
-    torch.manual_seed(rank)
-    record = make_record(snapshot(), batch_drawn=True)
-    drawn = torch.rand(3)
-    restore(record['ranks'][rank])
-    assert torch.equal(torch.rand(3), drawn)
-    restore(record['ranks'][1 - rank])
-    assert not torch.equal(torch.rand(3), drawn)
+    cfg = role_config(folder / 'data', iterations=5, role_val=True)
+    cfg.default_hooks.checkpoint.update(save_best='student/mIoU', max_keep_ckpts=2)
+    # each rank has its own dropout
+    settings = dict(launcher='pytorch', randomness=dict(seed=3, diff_rank_seed=True))
+    runner_of(cfg, folder / 'whole', **settings).train()
+    try:
+        runner_of(cfg, folder / 'broken', custom_hooks=[Break(3)], **settings).train()
+    except InterruptedError:
+        newest = str(folder / 'broken/iter_2.pth')
+        runner_of(cfg, folder / 'broken', resume=True, load_from=newest, **settings).train()
     torch.distributed.destroy_process_group()

@@ -48,10 +48,10 @@ from mmadm.utils.runs import (  # noqa: E402
 from mmadm.visualization.report import Maps, write_report  # noqa: E402
 from mmadm.visualization.similarity import relative_weights  # noqa: E402
 
-CAMVID = ('student', 'teacher', 'dml', 'adm')
+CAMVID = [method + pair for pair in ('', '_mbv2') for method in ('student', 'teacher', 'dml', 'adm')]
 SUITES: dict[str, dict[str, str]] = {
     'demo': {method: f'configs/demo/{method}.py' for method in ('student', 'dml', 'adm')},
-    'camvid': {method: f'configs/camvid/{method}.py' for method in (*CAMVID, 'student_mbv2', 'adm_mbv2')},
+    'camvid': {method: f'configs/camvid/{method}.py' for method in CAMVID},
 }
 NOTES = {
     'demo': (

@@ -33,6 +33,7 @@ class Distillation(BaseModel):
         distillers: Configs of distillers; none trains the roles side by side.
         frozen: Roles that only teach: in eval as a whole, without gradient, loss or needless heads.
         deploy: Role that ``predict`` runs and that is exported.
+        data_preprocessor: For roles that name none of their own; the Runner passes a config's top-level one here.
 
     Raises:
         ConfigError: If a role, tap or option does not exist or roles do not fit together.
@@ -45,9 +46,10 @@ class Distillation(BaseModel):
         distillers: Sequence[Mapping[str, Any]] = (),
         frozen: Sequence[str] = (),
         deploy: str = 'student',
+        data_preprocessor: Mapping[str, Any] | None = None,
     ) -> None:
         check_names(roles, frozen, deploy)
-        built, adapters, preprocessors, loaded = build_roles(roles)
+        built, adapters, preprocessors, loaded = build_roles(roles, data_preprocessor)
         trainable = tuple(name for name in roles if name not in frozen)
         super().__init__(data_preprocessor=RolePreprocessor(preprocessors, trainable, deploy))
         self.roles = built

@@ -41,12 +41,13 @@ def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) ->
 
 
 def build_roles(
-    roles: Mapping[str, Mapping[str, Any]],
+    roles: Mapping[str, Mapping[str, Any]], data_preprocessor: Mapping[str, Any] | None = None
 ) -> tuple[nn.ModuleDict, dict[str, SegmentationAdapter], dict[str, BaseDataPreprocessor], set[str]]:
     """Build every role's stock model and load its checkpoint.
 
     Args:
         roles: Role configs by name, see :func:`~mmadm.utils.config.role_model_cfg`.
+        data_preprocessor: For roles that name none.
 
     Returns:
         The networks, their adapters, their preprocessors (one object where configs are equal) and the loaded roles.
@@ -64,6 +65,8 @@ def build_roles(
             cfg = role_model_cfg(role_cfg)
         except ConfigError as error:
             raise ConfigError(f'model.roles.{name}: {error}') from error
+        if data_preprocessor is not None:
+            cfg.setdefault('data_preprocessor', dict(data_preprocessor))
         # a full model dict has no place for a checkpoint, so only the short form is asked
         checkpoint = None if 'type' in role_cfg else role_cfg.get('checkpoint')
         with role_stream(index):

@@ -119,6 +119,15 @@ def test_each_role_gets_what_its_own_preprocessor_makes():
     assert done['inputs']['student'].shape[2:] == SIZE and done['inputs']['teacher'].shape[2:] == (48, 40)
 
 
+def test_a_top_level_preprocessor_serves_roles_that_name_none():
+    # a Runner passes the config's own `data_preprocessor` to the outer model
+    roles = dict(student=segmentor(4), teacher=segmentor(8, std=30.0))
+    common = roles['student'].pop('data_preprocessor')
+    model = distillation(roles=roles, data_preprocessor=common)
+    stds = {name: float(role.data_preprocessor.std.flatten()[0]) for name, role in model.roles.items()}
+    assert stds == {'student': 58.0, 'teacher': 30.0}
+
+
 def test_roles_with_other_preprocessing_learn_together():
     roles = dict(student=segmentor(4), teacher=segmentor(8, std=30.0))
     log = train(distillation(roles=roles, distillers=[MUTUAL, ADM]), 1)[0]

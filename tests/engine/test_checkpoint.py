@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from tiny import build, segmentor
-from tiny_runs import exchange_states, role_config, runner_of, same, stock_config, write_images
+from tiny_runs import Break, role_config, runner_of, same, stock_config, write_images
 
 from mmadm.engine.generators import ResumeGenerators, restore, snapshot
 from mmadm.utils.checkpoint import (
@@ -24,17 +23,6 @@ from mmadm.utils.checkpoint import (
 from mmadm.utils.errors import CheckpointError, ConfigError
 
 STOCK_HOOK = dict(type='CheckpointHook', by_epoch=False, interval=2)
-
-
-class Break(Hook):
-    """Ends a training in the middle of an iteration, as far as its checkpoints can tell."""
-
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == self.iteration:
-            raise InterruptedError
 
 
 @pytest.fixture(scope='module')
@@ -275,10 +263,6 @@ class TestResume:
         assert resumed.iter == 4
         (log,) = Path(resumed.log_dir).glob('*.log')
         assert 'The checkpoint has no generator states' in log.read_text()
-
-
-def test_every_rank_has_its_own_states(tmp_path):
-    torch.multiprocessing.spawn(exchange_states, args=(tmp_path,), nprocs=2)
 
 
 def test_snapshots_cover_all_generators():
