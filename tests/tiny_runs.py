@@ -134,7 +134,7 @@ def runner_of(cfg: Config, work_dir: Path, **settings) -> Runner:
     """Build a quiet runner in this process.
 
     Args:
-        cfg: Config; the runner does not keep it, as formatting its text at every save takes longer than these trainings.
+        cfg: Config; not kept, as formatting its text at every save would take longer than these trainings.
         work_dir: Work dir.
         **settings: Replace entries of the config.
     """

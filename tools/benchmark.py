@@ -69,8 +69,9 @@ OPTIONS: dict[str, list[str]] = {
 NOTES = {
     'demo': (
         'mmadm demo: learning together on generated streets',
-        'Small-scale demo figures: tiny networks, a short training, one seed, and generated street scenes. They show '
-        'that everything works and what it looks like. They are not Cityscapes results and say nothing about them.',
+        'Small-scale demo figures: tiny networks, a short training and generated street scenes. They show that '
+        'everything works and what it looks like. They are not Cityscapes results and say nothing about them; with one '
+        'seed, a difference of a point or two is noise.',
     ),
     'camvid': (
         'mmadm on CamVid',

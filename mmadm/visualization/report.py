@@ -102,8 +102,7 @@ def write_report(folder: Path, records: Sequence[Record], target: Path, title: s
         rows=[(row.method, cells(row)[1:], gain(row, rows)) for row in rows],
         learning=learning_plots(folder, records),
         losses=[plot(loss_figure(m, loss_curves(folder / r['work_dir'])), f'losses of {m}') for m, r in first.items()],
-        legend=legend(next(iter(runs.values()))),
-        examples=examples(runs),
+        **examples(runs),
         similarity=similarity_section(runs, maps_of),
         classes=class_table(first),
         records=records,
@@ -156,27 +155,28 @@ def loss_curves(work_dir: Path) -> dict[str, Curve]:
     return dict(curves)
 
 
-def legend(run: FinishedRun) -> list[tuple[str, str]]:
-    """(class name, CSS colour) of the data set."""
-    meta = run.dataset.metainfo
-    return [(name, f'rgb{tuple(colour)}') for name, colour in zip(meta['classes'], meta['palette'], strict=True)]
+def examples(runs: dict[str, FinishedRun]) -> dict[str, Any]:
+    """Rows of image, ground truth and the prediction of every method, for images spread over the data set.
 
-
-def examples(runs: dict[str, FinishedRun]) -> list[list[Picture]]:
-    """Rows of image, ground truth and the prediction of every method, for images spread over the data set."""
+    Returns:
+        ``examples``, the rows, and ``legend``: (name, CSS colour) of the classes that they show.
+    """
     dataset = next(iter(runs.values())).dataset
-    palette = dataset.metainfo['palette']
-    table = []
+    names, palette = dataset.metainfo['classes'], dataset.metainfo['palette']
+    table, shown = [], set()
     for index in spread_indices(len(dataset), EXAMPLES):
         item = dataset[index]
         labels = truth(item)
+        shown |= set(labels.unique().tolist())
         row = [picture(rgb_image(item), 'image'), picture(paint(labels, palette), 'ground truth')]
         for method, run in runs.items():
             prediction = predict(run, item)
+            shown |= set(prediction.unique().tolist())
             caption = f'{method}: {right_pixels(prediction, labels):.1f} % of pixels right'
             row.append(picture(paint(prediction, palette), caption))
         table.append(row)
-    return table
+    legend = [(names[i], f'rgb{tuple(palette[i])}') for i in range(len(names)) if i in shown]
+    return {'examples': table, 'legend': legend}
 
 
 def similarity_section(runs: dict[str, FinishedRun], maps_of: MapsOf) -> dict[str, Any] | None:

@@ -108,6 +108,13 @@ def test_the_test_tool_scores_the_deploy_role_and_paints(folder, tmp_path):
     assert len(list(shown.rglob('*.png'))) == 3
 
 
+def test_the_test_tool_runs_a_stock_config_too(folder, capsys, tmp_path):
+    stock = [str(folder / 'student_stock.py'), str(folder / 'student.pth'), '--work-dir', str(tmp_path)]
+    test.main(stock)
+    assert scores(tmp_path)['mIoU'] == pytest.approx(scores(folder / 'work')['student/mIoU'], abs=1e-3)
+    assert '--role=student: ' in refused(capsys, test, *stock, '--role', 'student')
+
+
 def test_the_student_file_of_the_training_is_the_exported_one(folder):
     assert same(weights_of(role_file(folder / 'work/iter_8.pth', 'student')), weights_of(folder / 'student.pth'))
 

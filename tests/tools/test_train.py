@@ -158,3 +158,10 @@ def test_mixed_precision_needs_a_wrapper_that_it_knows(folder, capsys, tmp_path)
 def test_several_processes_need_gpus(folder, capsys, tmp_path):
     arguments = ['--work-dir', tmp_path, '--launcher', 'pytorch']
     assert '--launcher=pytorch: mmengine gives each process a GPU' in refused(capsys, folder / 'roles.py', *arguments)
+
+
+def test_a_loss_that_is_not_finite_is_one_line_and_leaves_the_last_good_state(folder, capsys, tmp_path):
+    options = ['--cfg-options', 'optim_wrapper.student.optimizer.lr=1e30']
+    error = refused(capsys, folder / 'roles.py', '--work-dir', tmp_path, *options)
+    assert "non-finite loss at iteration 2 (role 'student': " in error
+    assert set(checkpoints(tmp_path)) == {'last_good_iter_1.pth', 'last_good_iter_1_student.pth'}
