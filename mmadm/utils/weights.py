@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from mmadm.utils import checkpoint as _allow_list  # noqa: F401  on import torch learns what mmengine saves
 from mmadm.utils.errors import CheckpointError
-from mmadm.utils.serialization import allow_mmengine_checkpoints
 
 
 def read_state_dict(path: str, where: str) -> dict[str, Tensor]:
@@ -24,7 +24,6 @@ def read_state_dict(path: str, where: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If the file is missing, truncated, unreachable or holds no weights.
     """
-    allow_mmengine_checkpoints()
     try:
         loaded = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
     except FileNotFoundError as error:
