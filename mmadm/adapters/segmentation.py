@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmadm.adapters.taps import tapped
 from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.versions import require
 
 
 class SegmentationAdapter:
@@ -19,9 +20,13 @@ class SegmentationAdapter:
     Args:
         name: The role's name, for error messages.
         model: A segmentor such as ``EncoderDecoder``.
+
+    Raises:
+        ImportError: If the installed mmseg is outside the range that mmadm knows.
     """
 
     def __init__(self, name: str, model: nn.Module) -> None:
+        require('mmseg')
         self.name = name
         self._head_path = 'decode_head'
         if isinstance(model.decode_head, nn.ModuleList):  # a cascade: the last stage gives the prediction

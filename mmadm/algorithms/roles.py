@@ -70,8 +70,7 @@ def build_roles(
         # a full model dict has no place for a checkpoint, so only the short form is asked
         checkpoint = None if 'type' in role_cfg else role_cfg.get('checkpoint')
         with role_stream(index):
-            # ConfigDict, as a Runner would pass: stock models read `test_cfg.mode` as an attribute
-            built[name] = MODELS.build(ConfigDict(without_pretrained(cfg) if checkpoint else cfg))
+            built[name] = _build_stock(name, without_pretrained(cfg) if checkpoint else cfg)
         adapters[name] = build_adapter(name, built[name])
         if checkpoint:
             load_role_weights(built[name], checkpoint, f'model.roles.{name}.checkpoint')
@@ -85,3 +84,16 @@ def build_roles(
             preprocessors[name] = built[name].data_preprocessor
             shared.append((wanted, preprocessors[name]))
     return built, adapters, preprocessors, loaded
+
+
+def _build_stock(name: str, cfg: dict[str, Any]) -> nn.Module:
+    try:
+        # ConfigDict, as a Runner would pass: stock models read `test_cfg.mode` as an attribute
+        return MODELS.build(ConfigDict(cfg))
+    except KeyError as error:
+        if 'registry' not in str(error):
+            raise
+        raise ConfigError(
+            f'model.roles.{name}: {error.args[0].splitlines()[0]} A role is a model of MMSegmentation: is it '
+            "installed, and is default_scope='mmseg' set?"
+        ) from error
