@@ -45,7 +45,7 @@ class ADM(Distiller):
         at: TapSpec | Sequence[TapSpec] = 'feats',
         consensus: float = 1.0,
         divergence: float = 0.1,
-        tau: float = 0.5,
+        tau: float = 0.1,
         region: Region = 'softmax',
         share: float = 0.5,
         schedule: dict[str, Any] | None = None,

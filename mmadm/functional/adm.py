@@ -65,13 +65,13 @@ def region_weights(score: Tensor, tau: float, region: Region, share: float) -> T
         return torch.zeros_like(flat).scatter_(1, flat.topk(count, dim=1).indices, 1 / count)
 
 
-def consensus_from_map(similarity: Tensor, tau: float = 0.5, region: Region = 'softmax', share: float = 0.5) -> Tensor:
+def consensus_from_map(similarity: Tensor, tau: float = 0.1, region: Region = 'softmax', share: float = 0.5) -> Tensor:
     """``L_co`` on a similarity map (N, H, W); see :func:`consensus_loss`."""
     weights = region_weights(similarity, tau, region, share)
     return (weights * (1 - similarity.flatten(1))).sum(dim=1).mean()
 
 
-def divergence_from_map(similarity: Tensor, tau: float = 0.5, region: Region = 'softmax', share: float = 0.5) -> Tensor:
+def divergence_from_map(similarity: Tensor, tau: float = 0.1, region: Region = 'softmax', share: float = 0.5) -> Tensor:
     """``L_di`` on a similarity map (N, H, W); see :func:`divergence_loss`."""
     weights = region_weights(-similarity, tau, region, share)
     # the floor keeps the teacher from running into anti-correlation
@@ -79,7 +79,7 @@ def divergence_from_map(similarity: Tensor, tau: float = 0.5, region: Region = '
 
 
 def consensus_loss(
-    student: Tensor, teacher: Tensor, tau: float = 0.5, region: Region = 'softmax', share: float = 0.5
+    student: Tensor, teacher: Tensor, tau: float = 0.1, region: Region = 'softmax', share: float = 0.5
 ) -> Tensor:
     """``L_co = sum_i w_i (1 - S_i)``, ``w = softmax(S / tau)``: agree more where agreement is high already.
 
@@ -100,7 +100,7 @@ def consensus_loss(
 
 
 def divergence_loss(
-    student: Tensor, teacher: Tensor, tau: float = 0.5, region: Region = 'softmax', share: float = 0.5
+    student: Tensor, teacher: Tensor, tau: float = 0.1, region: Region = 'softmax', share: float = 0.5
 ) -> Tensor:
     """``L_di = sum_i v_i max(S_i, 0)``, ``v = softmax(-S / tau)``: differ more where agreement is low already.
 

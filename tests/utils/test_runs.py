@@ -77,11 +77,12 @@ def test_class_scores_are_those_of_the_last_table():
 +---------------+-------+-------+
 |      road     | 93.12 | 97.31 |
 | traffic light |  {}  |  10.0 |
-|      sky      |  nan  |  nan  |
+|      sky      |  {}  |  nan  |
 +---------------+-------+-------+
 11/21 23:00:00 - mmengine - INFO - Iter(test) [2/2]    aAcc: 87.3100  mIoU: 18.9000
 """
-    assert class_scores(table.format(1.0) + table.format(4.5)) == {'road': 93.12, 'traffic light': 4.5}
+    # the sky was seen in the first table only
+    assert class_scores(table.format(1.0, 2.0) + table.format(4.5, 'nan')) == {'road': 93.12, 'traffic light': 4.5}
     assert class_scores('no table here') == {}
 
 

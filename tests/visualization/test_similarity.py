@@ -35,8 +35,8 @@ def test_overlay_resizes_the_map_to_the_image():
 
 
 def test_relative_weights_are_multiples_of_uniform_in_row_order():
-    weights = relative_weights(torch.tensor([[0.5, 0.25, 0.25, 0.0], [0.25] * 4]), (2, 2))
-    assert weights.tolist() == [[[2.0, 1.0], [1.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]]
+    weights = relative_weights(torch.tensor([[0.5, 0.375, 0.125, 0.0], [0.25] * 4]), (2, 2))
+    assert weights.tolist() == [[[2.0, 1.5], [0.5, 0.0]], [[1.0, 1.0], [1.0, 1.0]]]
 
 
 def test_mean_by_class_leaves_ignored_pixels_out():

@@ -1,7 +1,6 @@
 # The networks of configs/demo: ResNet-18 FCN at output stride 16, an eighth and a quarter of the usual channels.
 norm_cfg = dict(type='BN', requires_grad=True)
-# not named data_preprocessor: the Runner would hand that to the outer model
-preprocessor = dict(
+data_preprocessor = dict(
     type='SegDataPreProcessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
@@ -13,7 +12,7 @@ preprocessor = dict(
 
 student = dict(
     type='EncoderDecoder',
-    data_preprocessor=preprocessor,
+    data_preprocessor=data_preprocessor,
     backbone=dict(
         type='ResNet',
         depth=18,
@@ -42,7 +41,7 @@ student = dict(
 
 teacher = dict(
     type='EncoderDecoder',
-    data_preprocessor=preprocessor,
+    data_preprocessor=data_preprocessor,
     backbone=dict(
         type='ResNet',
         depth=18,
