@@ -88,7 +88,8 @@ def stock_config(
             val_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU']),
             test_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU']),
             optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
-            param_scheduler=[dict(type='PolyLR', end=iterations, by_epoch=False)],
+            # far from its end, where a learning rate of 0 would hide what the last iterations do
+            param_scheduler=[dict(type='PolyLR', end=2 * iterations, by_epoch=False)],
             train_cfg=dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=val_interval),
             val_cfg=dict(type='ValLoop'),
             test_cfg=dict(type='TestLoop'),
@@ -122,7 +123,7 @@ def role_config(data: Path, iterations: int = 6, role_val: bool = False, **optio
         teacher=dict(optimizer=dict(type='Adam', lr=0.002), clip_grad=dict(max_norm=1.0)),
     )
     cfg.param_scheduler = dict(
-        student=[dict(type='PolyLR', end=iterations, by_epoch=False)],
+        student=[dict(type='PolyLR', end=2 * iterations, by_epoch=False)],
         teacher=[dict(type='LinearLR', end=iterations, by_epoch=False)],
     )
     cfg.val_cfg = dict(type='mmadm.RoleValLoop', role_val=role_val)

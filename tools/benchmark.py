@@ -48,7 +48,7 @@ from mmadm.utils.runs import (  # noqa: E402
 from mmadm.visualization.report import Maps, write_report  # noqa: E402
 from mmadm.visualization.similarity import relative_weights  # noqa: E402
 
-CAMVID = [method + pair for pair in ('', '_mbv2') for method in ('student', 'teacher', 'dml', 'adm')]
+CAMVID = [method + pair for pair in ('', '_mbv2') for method in ('student', 'teacher', 'dml', 'adm')] + ['kd_mbv2']
 SUITES: dict[str, dict[str, str]] = {
     'demo': {method: f'configs/demo/{method}.py' for method in ('student', 'dml', 'adm')},
     'camvid': {method: f'configs/camvid/{method}.py' for method in CAMVID},

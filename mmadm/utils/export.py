@@ -99,6 +99,9 @@ def role_config(cfg: Config, role: str) -> Config:
     stock = deepcopy(cfg)
     frozen = role in cfg.model.get('frozen', ())
     stock.model = role_model_cfg(roles[role])
+    preprocessor = cfg.model.get('data_preprocessor', cfg.get('data_preprocessor'))
+    if preprocessor is not None:
+        stock.model.setdefault('data_preprocessor', preprocessor)
     # these say how the former run was started and what it began from
     for key in ('work_dir', 'load_from', 'resume', 'launcher'):
         stock.pop(key, None)

@@ -88,6 +88,7 @@ def class_figure(names: Sequence[str], values: Sequence[float], label: str) -> F
         panel = figure.subplots()
         panel.barh([name for _, name in pairs], [value for value, _ in pairs], color=PALETTE[2], height=0.7)
         panel.set(xlabel=label)
+        panel.set_axisbelow(True)
         panel.grid(visible=False, axis='y')
     return figure
 

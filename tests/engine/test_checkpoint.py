@@ -106,6 +106,17 @@ class TestRoleFiles:
         with pytest.raises(ConfigError, match=r'checkpoint\.backend_args'):
             runner_of(cfg, tmp_path)
 
+    def test_a_resumed_training_leaves_the_role_file_of_the_former_best(self, data, tmp_path):
+        cfg = role_config(data, iterations=2)
+        cfg.default_hooks.checkpoint.save_best = 'student/mIoU'
+        train(cfg, tmp_path)
+        best = tmp_path / 'best_student_mIoU_iter_2_student.pth'
+        before = best.stat().st_mtime_ns
+        longer = dict(type='IterBasedTrainLoop', max_iters=3, val_begin=9)
+        train(cfg, tmp_path, train_cfg=longer, resume=True, load_from=str(tmp_path / 'iter_2.pth'))
+        assert 'iter_3_student.pth' in names(tmp_path)
+        assert best.stat().st_mtime_ns == before
+
 
 class TestCrash:
     def test_a_crash_while_writing_leaves_the_former_checkpoint(self, data, tmp_path, monkeypatch):
@@ -235,6 +246,7 @@ class TestResume:
 
     def test_with_a_validation_interval_that_changes(self, data, tmp_path):
         cfg = stock_config(data, iterations=6, val_interval=5, save_interval=3)
+        cfg.default_hooks.checkpoint.save_best = 'mIoU'  # so iter_3.pth is written again during validation
         cfg.train_cfg.dynamic_intervals = [(3, 3)]
         whole = train(cfg, tmp_path / 'whole')
         assert same(break_and_resume(cfg, tmp_path / 'broken', 5), whole)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
+from mmseg.structures import SegDataSample
 from tiny import segmentor
 from tiny_runs import role_config, runner_of, same, stock_config, write_images
 
@@ -20,10 +21,12 @@ class Watch(Hook):
     def __init__(self) -> None:
         self.metrics: list[dict[str, float]] = []
         self.predicting: list[str] = []
+        self.outputs: list[list[SegDataSample]] = []
         self.fail = False
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.predicting.append(runner.model.predicting)
+        self.outputs.append(outputs)
         if self.fail:
             raise InterruptedError
 
@@ -68,9 +71,11 @@ def test_hooks_see_one_validation_with_the_metrics_of_all_roles(both):
     assert runner.model.predicting == 'student'
 
 
-def test_the_roles_scores_differ(both):
+def test_the_roles_do_not_write_over_each_others_predictions(both):
     metrics = both[1].metrics[0]
     assert metrics['student/aAcc'] != metrics['teacher/aAcc']
+    (student,), (teacher,) = both[1].outputs[:2]
+    assert (student.pred_sem_seg.data != teacher.pred_sem_seg.data).any()
 
 
 def test_the_deploy_role_alone(data, tmp_path):

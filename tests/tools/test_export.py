@@ -190,6 +190,13 @@ class TestStockConfig:
         assert student.custom_hooks == [dict(type='EMAHook')]
         assert student.test_evaluator == cfg.test_evaluator
 
+    @pytest.mark.parametrize('inside', [True, False])
+    def test_a_preprocessor_for_all_roles_goes_into_the_model(self, cfg, inside):
+        (cfg.model if inside else cfg).data_preprocessor = dict(type='SegDataPreProcessor', pad_val=7)
+        del cfg.model.roles.student['data_preprocessor']
+        assert stock_config_of(cfg, 'student').model.data_preprocessor.pad_val == 7
+        assert 'pad_val' not in stock_config_of(cfg, 'teacher').model.data_preprocessor
+
     def test_the_given_config_is_left_alone(self, cfg):
         before = cfg.pretty_text
         stock_config_of(cfg, 'student')
