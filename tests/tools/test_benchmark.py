@@ -173,7 +173,9 @@ def test_the_maps_are_those_that_the_distiller_sees(bench):
         expected = F.cosine_similarity(connector(student), teacher, dim=1)
     torch.testing.assert_close(maps.similarity, expected)
     for weights, sign in ((maps.consensus, 1), (maps.divergence, -1)):
-        flat = (sign * expected.flatten(1) / 0.5).softmax(dim=1) * expected[0].numel()
+        flat = (sign * expected.flatten(1) / run.model.distillers['adm'].options['tau']).softmax(dim=1) * expected[
+            0
+        ].numel()
         torch.testing.assert_close(weights.flatten(1), flat)
 
 
