@@ -101,7 +101,9 @@ def test_the_test_tool_takes_the_full_checkpoint_and_the_role_file(folder, role,
 def test_the_test_tool_scores_the_deploy_role_and_paints(folder, tmp_path):
     shown = tmp_path / 'shown'
     checkpoint = folder / 'work/iter_8.pth'
-    test.main([str(a) for a in (folder / 'cfg.py', checkpoint, '--work-dir', tmp_path, '--show-dir', shown)])
+    # mmengine keeps one visualizer per name in a process, and an earlier test may have made one for another folder
+    fresh = ('--cfg-options', 'visualizer.name=shown')
+    test.main([str(a) for a in (folder / 'cfg.py', checkpoint, '--work-dir', tmp_path, '--show-dir', shown, *fresh)])
     logged = scores(folder / 'work')
     assert scores(tmp_path)['mIoU'] == pytest.approx(logged['student/mIoU'], abs=1e-3)
     assert logged['student/mIoU'] != logged['teacher/mIoU']
