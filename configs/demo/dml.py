@@ -9,7 +9,15 @@ model = dict(
     type='mmadm.Distillation',
     roles=dict(student={{_base_.student}}, teacher={{_base_.teacher}}),
     deploy='student',
-    distillers=[dict(type='mmadm.MutualLearning', roles=['student', 'teacher'], at='logits')],
+    distillers=[
+        dict(
+            type='mmadm.MutualLearning',
+            roles=['student', 'teacher'],
+            at='logits',
+            # early on both networks are poor teachers, and this schedule is short
+            schedule=dict(warmup='linear', length=600),
+        )
+    ],
 )
 optim_wrapper = dict(
     _delete_=True,

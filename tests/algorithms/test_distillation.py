@@ -161,7 +161,9 @@ def test_a_role_starts_from_its_checkpoint(teacher_file):
 def test_a_checkpoint_replaces_pretrained_weights_without_looking_for_them(teacher_file):
     roles = roles_with(teacher_file)
     roles['teacher']['cfg']['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='/nowhere.pth')
-    distillation(roles=roles)
+    model = distillation(roles=roles)
+    expected = torch.load(teacher_file, weights_only=True)['state_dict']['backbone.conv1.weight']
+    assert torch.equal(model.roles['teacher'].backbone.conv1.weight, expected)
 
 
 def test_checkpoint_of_another_architecture_says_how_many_keys(teacher_file):
