@@ -20,6 +20,8 @@ from mmadm.utils.errors import CheckpointError
 
 #: What a checkpoint must hold so that training can go on from it
 RESUMABLE = ('meta', 'state_dict', 'message_hub', 'optimizer')
+#: End of the name of a file that is being written
+_ASIDE = '.tmp'
 
 
 def _history_method(owner: type, name: str) -> Any:
@@ -97,9 +99,8 @@ def write_atomically(data: bytes, path: str | Path) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # in the same folder, as a rename is atomic only within a file system; one name per target, so that what a killed
-    # process left is used up by the next write instead of piling up
-    aside = path.with_name(f'{path.name}.tmp')
+    # in the same folder, as a rename is atomic only within a file system
+    aside = path.with_name(f'{path.name}{_ASIDE}')
     try:
         with aside.open('wb') as file:
             file.write(data)
@@ -115,6 +116,12 @@ def write_atomically(data: bytes, path: str | Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove what a process that was killed in :func:`write_atomically` left of its checkpoints in a folder."""
+    for path in Path(folder).glob(f'*.pth{_ASIDE}'):
+        path.unlink(missing_ok=True)
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:

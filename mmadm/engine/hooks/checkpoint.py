@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmadm.engine.atomic import BACKEND_ARGS
 from mmadm.engine.generators import KEY, ResumeGenerators
 from mmadm.registry import HOOKS
-from mmadm.utils.checkpoint import write_checkpoint
+from mmadm.utils.checkpoint import remove_leftovers, write_checkpoint
 from mmadm.utils.errors import ConfigError, near_matches
 from mmadm.utils.export import extract_role, role_file
 
@@ -56,6 +56,8 @@ class RoleCheckpointHook(CheckpointHook):
         self._deploy = getattr(model, 'deploy', None)
         super().before_train(runner)
         self._remove_doomed()
+        if is_main_process():
+            remove_leftovers(self.out_dir)
         self._with_role_file = self._tracked()
         self._generators.before_train(runner)
 
