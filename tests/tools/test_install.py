@@ -34,7 +34,7 @@ def test_the_setuptools_of_a_new_environment_may_be_updated_for_torch(installer)
 
 def test_the_reference_stack_is_required_and_pinned_to_one_version(installer, repo_root):
     setup, pins = installer['SETUP'], (repo_root / 'constraints.txt').read_text().splitlines()
-    for requirement in ('torch>=2.4', 'mmengine>=0.10.7,<1', 'mmcv>=2.1.0,<2.2', 'onedl-mmcv>=2.3.6'):
+    for requirement in ('torch>=2.6', 'mmengine>=0.10.7,<1', 'mmcv>=2.1.0,<2.2', 'onedl-mmcv>=2.3.6'):
         assert requirement in [*setup['REQUIRES'], *setup['EXTRAS']['openmmlab'], *setup['EXTRAS']['onedl']]
         name = installer['distribution_name'](requirement)
         assert sum(line.startswith(f'{name}==') for line in pins) == 1
