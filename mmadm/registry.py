@@ -13,7 +13,7 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmadm',
-    locations=['mmadm.algorithms', 'mmadm.distillers', 'mmadm.losses'],
+    locations=['mmadm.algorithms', 'mmadm.distillers', 'mmadm.losses', 'mmadm.modules'],
 )
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmadm', locations=['mmadm.datasets'])
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmadm', locations=['mmadm.datasets'])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -15,10 +16,20 @@ class RoleOutput:
         losses: Task losses by stock name, such as ``decode.loss_ce``; empty for a frozen role.
         taps: Tensors by tap name; always a list, because a module may return several levels or run several times.
         labels: Class ids of shape (N, H, W) at the resolution of the padded input, or None where a task has none.
-        ignore_index: The label value that marks a position without a class.
+        valid: Bool (N, H, W) at the same resolution: True where a position counts, that is at a labelled pixel or
+            inside the image before padding. None if every position counts.
+        binary: Whether the logits are scores of independent classes (sigmoid) and not of one distribution (softmax).
+        gt_boxes: Ground-truth boxes (n, 4) of each image as (x1, y1, x2, y2) in pixels, or None where a task has none.
+        rois: Regions (n, 5) that a two-stage learner sampled: image index and box.
+        on_rois: Scores a learner's regions with this two-stage role: takes them and ``logits`` or ``boxes`` and
+            returns (n, C) without gradient.
     """
 
     losses: dict[str, Tensor] = field(default_factory=dict)
     taps: dict[str, list[Tensor]] = field(default_factory=dict)
     labels: Tensor | None = None
-    ignore_index: int = 255
+    valid: Tensor | None = None
+    binary: bool = False
+    gt_boxes: list[Tensor] | None = None
+    rois: Tensor | None = None
+    on_rois: Callable[[Tensor, str], Tensor] | None = None

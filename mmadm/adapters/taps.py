@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+
+from mmadm.utils.errors import ConfigError
 
 
 def tensors_of(output: Any) -> Iterator[Tensor]:
@@ -22,29 +26,71 @@ def tensors_of(output: Any) -> Iterator[Tensor]:
             yield from tensors_of(item)
 
 
+def all_outputs(_args: Any, _kwargs: Any, output: Any) -> Iterable[Tensor]:
+    """Read every tensor that a module puts out; see :class:`Tap`."""
+    return tensors_of(output)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """What to read, and where.
+
+    Attributes:
+        paths: Modules to look at; tensors come in the order of the calls.
+        read: Picks tensors from a call's positional arguments, keyword arguments and output.
+        levels: Which of all the tensors to keep.
+    """
+
+    paths: tuple[str, ...]
+    read: Callable[[Any, Any, Any], Iterable[Tensor]] = all_outputs
+    levels: slice = field(default_factory=lambda: slice(None))
+
+
+def split_levels(tap: str) -> tuple[str, slice]:
+    """Split ``feats[1:4]`` into ``feats`` and the levels 1 to 3; ``feats[0]`` is one level, ``feats`` is all.
+
+    Raises:
+        ConfigError: If what stands in the brackets is neither an index nor a range.
+    """
+    base, bracket, inside = tap.partition('[')
+    if not bracket:
+        return tap, slice(None)
+    found = re.fullmatch(r'(-?\d*)(:?)(-?\d*)\]', inside)
+    if not found or not any(found.groups()):
+        raise ConfigError(f'tap {tap!r}: levels are chosen by feats[0] or feats[1:4]')
+    first, colon, last = found.groups()
+    if colon:
+        return base, slice(int(first) if first else None, int(last) if last else None)
+    return base, slice(int(first), int(first) + 1 or None)
+
+
 @contextmanager
-def tapped(model: nn.Module, paths: Mapping[str, str]) -> Iterator[dict[str, list[Tensor]]]:
-    """Collect the outputs of modules while the block runs.
+def tapped(model: nn.Module, taps: Mapping[str, Tap]) -> Iterator[dict[str, list[Tensor]]]:
+    """Collect the tensors of taps while the block runs.
 
     Hooks live only inside the block: deepcopy (EMA) and compilation stay safe and no feature outlives the step.
 
     Args:
         model: The network.
-        paths: Module path by tap name.
+        taps: Taps by name.
 
     Yields:
-        Tensors by tap name, in the order of the calls. Filled during the block.
+        Tensors by tap name, in the order of the calls. Filled during the block, cut to the levels at its end.
     """
-    collected: dict[str, list[Tensor]] = {name: [] for name in paths}
+    collected: dict[str, list[Tensor]] = {name: [] for name in taps}
 
-    def keep(tensors: list[Tensor], _module: nn.Module, _inputs: Any, output: Any) -> None:
-        tensors.extend(tensors_of(output))
+    def keep(name: str, _module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        collected[name].extend(taps[name].read(args, kwargs, output))
 
     handles = [
-        model.get_submodule(path).register_forward_hook(partial(keep, collected[name])) for name, path in paths.items()
+        model.get_submodule(path).register_forward_hook(partial(keep, name), with_kwargs=True)
+        for name, tap in taps.items()
+        for path in tap.paths
     ]
     try:
         yield collected
     finally:
         for handle in handles:
             handle.remove()
+    for name, tap in taps.items():
+        collected[name] = collected[name][tap.levels]

@@ -111,7 +111,7 @@ class Distillation(BaseModel):
 
         Args:
             inputs: In mode ``loss`` images (N, 3, H, W) by role; else the images of the predicting role.
-            data_samples: In mode ``loss`` stock data samples by trainable role; else a list of them.
+            data_samples: In mode ``loss`` stock data samples by role; else a list of them.
             mode: ``loss``, ``predict`` or ``tensor``.
 
         Returns:
@@ -123,12 +123,14 @@ class Distillation(BaseModel):
         active = {name: d for name, d in self.distillers.items() if d.active(iteration)}
         outputs = self._run_roles(inputs, data_samples, active, iteration)
         losses = {f'{role}.{key}': value for role, out in outputs.items() for key, value in out.losses.items()}
-        for name, distiller in active.items():
-            factor = distiller.schedule(iteration)
-            connectors = self.connectors[name] if name in self.connectors else {}
-            for key, value in distiller(outputs, connectors).items():
-                unique = key if key not in losses else f'{key}_{name}'
-                losses[unique] = value * factor if 'loss' in key else value
+        # avatars and masks draw from a stream of their own: exact to resume, other numbers on each rank
+        with role_stream(len(self.roles), iteration):
+            for name, distiller in active.items():
+                factor = distiller.schedule(iteration)
+                connectors = self.connectors[name] if name in self.connectors else {}
+                for key, value in distiller(outputs, connectors).items():
+                    unique = key if key not in losses else f'{key}_{name}'
+                    losses[unique] = value * factor if 'loss' in key else value
         return {**losses, **self._idle_connectors(active)}
 
     def val_step(self, data: Any) -> list[Any]:
@@ -181,10 +183,9 @@ class Distillation(BaseModel):
         """Find every tap's channels on a blank image and build what makes unequal ones comparable."""
         wanted = self._wanted(self.distillers.values())
         probe = {}
-        blank = torch.zeros(1, 3, DRY_RUN_SIZE, DRY_RUN_SIZE)
         for name, taps in wanted.items():
             role = self.roles[name].eval()
-            probe[name] = self._adapters[name].features(role, blank, taps)
+            probe[name] = self._adapters[name].probe(role, DRY_RUN_SIZE, taps)
             if name in self.trainable:
                 role.train()
         for name, distiller in self.distillers.items():
@@ -212,7 +213,7 @@ class Distillation(BaseModel):
                 with role_stream(index, iteration):
                     outputs[name] = self._adapters[name].loss(role, inputs[name], data_samples[name], taps)
             elif taps:
-                outputs[name] = self._adapters[name].features(role, inputs[name], taps)
+                outputs[name] = self._adapters[name].features(role, inputs[name], taps, data_samples[name])
         return outputs
 
     def _idle_connectors(self, active: dict[str, Distiller]) -> dict[str, Tensor]:

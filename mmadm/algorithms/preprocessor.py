@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
 from mmengine.model import BaseDataPreprocessor
 from torch import nn
+
+from mmadm.utils.random import generator_states, replayed
 
 
 class RolePreprocessor(nn.Module):
@@ -45,14 +48,21 @@ class RolePreprocessor(nn.Module):
         inputs: dict[str, Any] = {}
         samples: dict[str, Any] = {}
         made: dict[int, dict[str, Any]] = {}
+        start = generator_states()
         for role, preprocessor in self._by_role.items():
             first = id(preprocessor) not in made
             if first:
                 # padding edits the label maps in place, so each preprocessor starts from the untouched batch
-                made[id(preprocessor)] = preprocessor({**data, 'data_samples': deepcopy(data['data_samples'])}, True)
+                untouched = {**data, 'data_samples': deepcopy(data['data_samples'])}
+                # a batch augmentation (random resize) has to draw the same for every role
+                with replayed(start) if made else nullcontext():
+                    made[id(preprocessor)] = preprocessor(untouched, True)
             done = made[id(preprocessor)]
             inputs[role] = done['inputs']
-            if role in self._keep_samples:
+            if role not in self._keep_samples:
+                # the meta information is all that a frozen role needs
+                samples[role] = [type(sample)(metainfo=sample.metainfo) for sample in done['data_samples']]
+            else:
                 # some detectors edit their samples; no role may see another's edits
                 samples[role] = done['data_samples'] if first else deepcopy(done['data_samples'])
         return {'inputs': inputs, 'data_samples': samples}

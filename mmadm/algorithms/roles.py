@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseDataPreprocessor
 from torch import nn
 
-from mmadm.adapters import SegmentationAdapter, build_adapter
+from mmadm.adapters import Adapter, build_adapter
 from mmadm.registry import MODELS
 from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError, near_matches
@@ -42,7 +42,7 @@ def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) ->
 
 def build_roles(
     roles: Mapping[str, Mapping[str, Any]], data_preprocessor: Mapping[str, Any] | None = None
-) -> tuple[nn.ModuleDict, dict[str, SegmentationAdapter], dict[str, BaseDataPreprocessor], set[str]]:
+) -> tuple[nn.ModuleDict, dict[str, Adapter], dict[str, BaseDataPreprocessor], set[str]]:
     """Build every role's stock model and load its checkpoint.
 
     Args:
@@ -57,7 +57,7 @@ def build_roles(
         CheckpointError: If a checkpoint does not fit.
     """
     built, loaded = nn.ModuleDict(), set()
-    adapters: dict[str, SegmentationAdapter] = {}
+    adapters: dict[str, Adapter] = {}
     shared: list[tuple[Any, BaseDataPreprocessor]] = []
     preprocessors: dict[str, BaseDataPreprocessor] = {}
     for index, (name, role_cfg) in enumerate(roles.items()):
@@ -94,6 +94,6 @@ def _build_stock(name: str, cfg: dict[str, Any]) -> nn.Module:
         if 'registry' not in str(error):
             raise
         raise ConfigError(
-            f'model.roles.{name}: {error.args[0].splitlines()[0]} A role is a model of MMSegmentation: is it '
-            "installed, and is default_scope='mmseg' set?"
+            f'model.roles.{name}: {error.args[0].splitlines()[0]} A role is a model of MMSegmentation or '
+            "MMDetection: is it installed, and is default_scope='mmseg' or 'mmdet' set?"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def edges_between(pairs: Sequence[tuple[str, str]], at: TapSpec | Sequence[TapSp
                 if lacking:
                     raise ConfigError(f'{key}.at={dict(spec)}: no tap for role {sorted(lacking)[0]!r}')
                 learner_tap, source_tap = spec[learner], spec[source]
-            name = learner_tap.replace('.', '_')
+            name = re.sub(r'\W+', '_', learner_tap).strip('_')
             edges.append(
                 Edge(
                     name if len(pairs) == 1 else f'{name}_{learner}_{source}', learner, source, learner_tap, source_tap
@@ -138,28 +139,73 @@ class Distiller(nn.Module, ABC):
             loss reaches is frozen: DDP would wait for its gradient for ever.
 
         Raises:
-            ConfigError: If numbers of levels or of classes differ between the roles.
+            ConfigError: If numbers of levels, classes or priors differ between the roles, or logits are of two kinds.
         """
         self.trainable = frozenset(trainable)
         found: dict[str, tuple[str, nn.Module]] = {}
         for edge in self.edges():
-            mine, theirs = probe[edge.learner].taps[edge.learner_tap], probe[edge.source].taps[edge.source_tap]
-            if len(mine) != len(theirs):
-                raise ConfigError(
-                    f'{type(self).__name__}: tap {edge.learner_tap!r} of {edge.learner!r} gives {len(mine)} levels, '
-                    f'{edge.source_tap!r} of {edge.source!r} gives {len(theirs)}; tap modules with equal numbers'
-                )
+            mine, theirs = levels_of(edge, probe)
+            self._check_levels(edge, mine, theirs, probe)
             for level, (a, b) in enumerate(zip(mine, theirs, strict=True)):
-                if a.shape[1] == b.shape[1]:
-                    continue
-                if 'logits' in (edge.learner_tap, edge.source_tap):
-                    raise ConfigError(
-                        f'{type(self).__name__}: role {edge.learner!r} predicts {a.shape[1]} classes and '
-                        f'{edge.source!r} {b.shape[1]}; logits can only be compared between equal class sets'
-                    )
-                connector = Connector(a.shape[1], b.shape[1]).requires_grad_(self.moves(edge))
-                found[_level_key(edge, level, len(mine))] = (edge.learner, connector)
+                connector = self.connector(edge, a.shape[1], b.shape[1])
+                if connector is not None:
+                    connector.requires_grad_(self.moves(edge))
+                    found[_level_key(edge, level, len(mine))] = (edge.learner, connector)
         return found
+
+    def connector(self, edge: Edge, in_channels: int, out_channels: int) -> nn.Module | None:
+        """Make what turns a learner's level into something comparable: a 1x1 convolution where channels differ."""
+        return None if in_channels == out_channels else Connector(in_channels, out_channels)
+
+    def _check_levels(self, edge: Edge, mine: list[Tensor], theirs: list[Tensor], probe: Outputs) -> None:
+        kind = type(self).__name__
+        if len(mine) != len(theirs):
+            count = min(len(mine), len(theirs))
+            raise ConfigError(
+                f'{kind}: tap {edge.learner_tap!r} of {edge.learner!r} gives {len(mine)} levels, {edge.source_tap!r} '
+                f'of {edge.source!r} gives {len(theirs)}; say which belong together, such as at=dict('
+                f"{edge.learner}='{edge.learner_tap}[:{count}]', {edge.source}='{edge.source_tap}[:{count}]')"
+            )
+        for a, b in zip(mine, theirs, strict=True):
+            if is_logits(edge) and a.shape[1] != b.shape[1]:
+                raise ConfigError(
+                    f'{kind}: role {edge.learner!r} predicts {a.shape[1]} classes and {edge.source!r} {b.shape[1]}; '
+                    'logits can only be compared between equal class sets'
+                )
+            if a.dim() != b.dim() or a.shape[0] != b.shape[0] or (a.dim() != 4 and a.shape != b.shape):
+                raise ConfigError(
+                    f'{kind}: on a test image tap {edge.learner_tap!r} of {edge.learner!r} has shape '
+                    f'{tuple(a.shape)}, {edge.source_tap!r} of {edge.source!r} has {tuple(b.shape)}: they do not '
+                    'correspond; tap other modules, such as `feats`'
+                )
+        if is_logits(edge) and probe[edge.learner].binary != probe[edge.source].binary:
+            raise ConfigError(
+                f'{kind}: of {edge.learner!r} and {edge.source!r} one scores classes by a sigmoid each, the other by '
+                'one softmax; such logits cannot be compared, tap `feats`'
+            )
+
+
+def is_logits(edge: Edge) -> bool:
+    """Whether an edge compares class scores."""
+    return 'logits' in (edge.learner_tap.partition('[')[0], edge.source_tap.partition('[')[0])
+
+
+def levels_of(edge: Edge, outputs: Outputs) -> tuple[list[Tensor], list[Tensor]]:
+    """Tensors of the learner and of the source; a two-stage source scores the learner's regions.
+
+    Raises:
+        ConfigError: If the source needs regions and the learner has none.
+    """
+    learner, source = outputs[edge.learner], outputs[edge.source]
+    tap = edge.source_tap.partition('[')[0]
+    if source.on_rois is None or tap not in ('logits', 'boxes'):
+        return learner.taps[edge.learner_tap], source.taps[edge.source_tap]
+    if learner.rois is None:
+        raise ConfigError(
+            f'role {edge.source!r} is a two-stage detector, whose {tap} belong to regions that the learner samples, '
+            f'but {edge.learner!r} samples none; tap `feats`'
+        )
+    return learner.taps[edge.learner_tap], [source.on_rois(learner.rois, tap)]
 
 
 def _level_key(edge: Edge, level: int, levels: int) -> str:
@@ -168,7 +214,7 @@ def _level_key(edge: Edge, level: int, levels: int) -> str:
 
 def matched(edge: Edge, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> list[tuple[Tensor, Tensor]]:
     """Pair the learner's and the source's tensors of an edge, channels and sizes made equal. Nothing is detached."""
-    mine, theirs = outputs[edge.learner].taps[edge.learner_tap], outputs[edge.source].taps[edge.source_tap]
+    mine, theirs = levels_of(edge, outputs)
     pairs = []
     for level, (a, b) in enumerate(zip(mine, theirs, strict=True)):
         key = _level_key(edge, level, len(mine))
@@ -177,8 +223,9 @@ def matched(edge: Edge, outputs: Outputs, connectors: Mapping[str, nn.Module]) -
 
 
 def valid_positions(output: RoleOutput, reference: Tensor) -> Tensor | None:
-    """Where a role's labels are not the ignore label, resized (nearest) to a map (N, K, h, w): bool (N, h, w)."""
-    if output.labels is None:
+    """Where a position counts, resized (nearest) to a map (N * A, K, h, w): bool (N * A, h, w); None if all do."""
+    if output.valid is None or reference.dim() != 4:
         return None
-    valid = (output.labels != output.ignore_index).float().unsqueeze(1)
-    return F.interpolate(valid, size=reference.shape[2:], mode='nearest').squeeze(1).bool()
+    valid = F.interpolate(output.valid.float().unsqueeze(1), size=reference.shape[2:], mode='nearest').squeeze(1).bool()
+    # the priors of a position follow each other in the batch
+    return valid.repeat_interleave(reference.shape[0] // valid.shape[0], dim=0)

@@ -6,10 +6,21 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, matched, names, valid_positions
-from mmadm.functional import kl_divergence
+from mmadm.distillers.base import (
+    Distiller,
+    Edge,
+    Outputs,
+    TapSpec,
+    edges_between,
+    is_logits,
+    matched,
+    names,
+    valid_positions,
+)
+from mmadm.functional import binary_kl_divergence, kl_divergence
 from mmadm.registry import MODELS
 from mmadm.utils.errors import ConfigError
 
@@ -17,6 +28,8 @@ from mmadm.utils.errors import ConfigError
 @MODELS.register_module()
 class MutualLearning(Distiller):
     """Every role r learns ``weight / (R - 1) * sum_{q != r} KL(sg(p_q) || p_r)``; a frozen role only teaches.
+
+    The mean over valid positions and levels. Heads that score each class by a sigmoid compare each class by itself.
 
     Args:
         roles: At least two role names.
@@ -58,9 +71,11 @@ class MutualLearning(Distiller):
         """Return ``<role>.loss_mutual`` for every trainable role; see :class:`Distiller`."""
         losses: dict[str, Tensor] = {}
         for edge in self.edges():
+            output, terms = outputs[edge.learner], []
+            divergence = binary_kl_divergence if output.binary and is_logits(edge) else kl_divergence
             for learner, peer in matched(edge, outputs, connectors):
-                mask = valid_positions(outputs[edge.learner], peer)
-                term = kl_divergence(learner, peer.detach(), self.tau, mask) * self.weight / (len(self.roles) - 1)
-                key = f'{edge.learner}.loss_mutual'
-                losses[key] = losses[key] + term if key in losses else term
+                terms.append(divergence(learner, peer.detach(), self.tau, valid_positions(output, peer)))
+            term = torch.stack(terms).mean() * self.weight / (len(self.roles) - 1)
+            key = f'{edge.learner}.loss_mutual'
+            losses[key] = losses[key] + term if key in losses else term
         return losses

@@ -1,15 +1,20 @@
-"""Any method with one edge: a learner, a source, a tap and a loss (KD and its kin; methods.md, section 5)."""
+"""Any method with one edge: a learner, a source, a tap and a loss (KD and its kin; methods.md, sections 2 and 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, matched, valid_positions
+from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, is_logits, matched, valid_positions
+from mmadm.losses import ChannelWiseDivergence
+from mmadm.modules import AvatarEnsemble
 from mmadm.registry import MODELS
+from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError
 
 
@@ -22,6 +27,10 @@ class Transfer(Distiller):
         learner: Role that learns.
         loss: Config of a registered loss, such as ``dict(type='KLDivergence', tau=4)``.
         at: Tap name, dict from role to tap name, or a list of these.
+        connector: Config of a registered module with ``in_channels`` and ``out_channels`` that turns each of the
+            learner's levels into what is compared. By default the loss's own, or a 1x1 convolution where channels
+            differ.
+        avatars: Options of :class:`~mmadm.modules.AvatarEnsemble`: the source's map is replaced by perturbed copies.
         weight: Factor on the loss.
         schedule: See :class:`Distiller`.
 
@@ -35,6 +44,8 @@ class Transfer(Distiller):
         learner: str,
         loss: dict[str, Any],
         at: TapSpec | Sequence[TapSpec] = 'logits',
+        connector: dict[str, Any] | None = None,
+        avatars: dict[str, Any] | None = None,
         weight: float = 1.0,
         schedule: dict[str, Any] | None = None,
     ) -> None:
@@ -43,6 +54,8 @@ class Transfer(Distiller):
             raise ConfigError(f'Transfer.source={source!r}: must differ from learner')
         self.learner = learner
         self.loss = MODELS.build({'_scope_': 'mmadm', **loss})
+        self.connector_cfg = connector
+        self.avatars = None if avatars is None else AvatarEnsemble(**{k: v for k, v in avatars.items() if k != 'type'})
         self.weight = weight
         self._edges = edges_between([(learner, source)], at, 'Transfer')
 
@@ -55,14 +68,64 @@ class Transfer(Distiller):
         """One edge for each tap."""
         return self._edges
 
+    def bind(self, probe: Outputs, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
+        """Infer the connectors, see :meth:`Distiller.bind`, and compute the loss once on the dry run.
+
+        Raises:
+            ConfigError: Also if the loss cannot work with this tap.
+        """
+        found = super().bind(probe, trainable)
+        try:
+            with torch.no_grad():
+                self(probe, {key: module for key, (_, module) in found.items()})
+        except (RuntimeError, ValueError, IndexError) as error:
+            kind = type(self.loss).__name__
+            raise ConfigError(f'Transfer: {kind} cannot work at {self._edges[0].learner_tap!r}: {error}') from error
+        return found
+
+    def connector(self, edge: Edge, in_channels: int, out_channels: int) -> nn.Module | None:
+        """Build the configured connector, the loss's own, or a 1x1 convolution where channels differ."""
+        if self.connector_cfg is not None:
+            channels = dict(in_channels=in_channels, out_channels=out_channels)
+            return MODELS.build({'_scope_': 'mmadm', **self.connector_cfg, **channels})
+        if hasattr(self.loss, 'connector'):
+            return self.loss.connector(in_channels, out_channels)
+        return super().connector(edge, in_channels, out_channels)
+
     def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-        """Return ``<learner>.loss_transfer``; see :class:`Distiller`."""
-        terms = []
+        """Return ``<learner>.loss_transfer`` and with avatars ``<learner>.avatar_weight_min``."""
+        terms, lightest = [], []
         for edge in self._edges:
-            for learner, source in matched(edge, outputs, connectors):
-                # positions without a label are left out of what is compared per class, not of features
-                options = (
-                    {'mask': valid_positions(outputs[self.learner], source)} if edge.learner_tap == 'logits' else {}
-                )
-                terms.append(self.loss(learner, source.detach(), **options))
-        return {f'{self.learner}.loss_transfer': self.weight * torch.stack(terms).mean()}
+            for level, (learner, source) in enumerate(matched(edge, outputs, connectors)):
+                loss = partial(self.loss, **self._options(edge, outputs[self.learner], source, level))
+                if self.avatars is None:
+                    terms.append(loss(learner, source.detach()))
+                    continue
+                # AKD's program normalises the student alone where the loss is a softmax over positions
+                both = not isinstance(self.loss, ChannelWiseDivergence)
+                term, weights = self.avatars(loss, learner, source.detach(), standardise_teacher=both)
+                terms.append(term)
+                lightest.append(weights.min())
+        found = {f'{self.learner}.loss_transfer': self.weight * torch.stack(terms).mean()}
+        if lightest:
+            found[f'{self.learner}.avatar_weight_min'] = torch.stack(lightest).min()
+        return found
+
+    def _options(self, edge: Edge, output: RoleOutput, source: Tensor, level: int) -> dict[str, Any]:
+        """What the loss declares to need; classes and labels have a meaning for class scores alone."""
+        scores = is_logits(edge)
+        known = {
+            'mask': lambda: valid_positions(output, source) if scores else None,
+            'binary': lambda: scores and output.binary,
+            'labels': lambda: _labels_like(output, source) if scores else None,
+            'level': lambda: level,
+        }
+        return {name: known[name]() for name in getattr(self.loss, 'needs', ())}
+
+
+def _labels_like(output: RoleOutput, reference: Tensor) -> Tensor | None:
+    """A role's labels, resized (nearest) to a map (N, K, h, w): (N, h, w); None where there are no labels."""
+    if output.labels is None or reference.dim() != 4:
+        return None
+    labels = output.labels.float().unsqueeze(1)
+    return F.interpolate(labels, size=reference.shape[2:], mode='nearest').squeeze(1).long()

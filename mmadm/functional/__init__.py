@@ -9,15 +9,38 @@ from mmadm.functional.adm import (
     region_weights,
     similarity_map,
 )
-from mmadm.functional.kl import kl_divergence
+from mmadm.functional.attention import attention_distance, attention_map
+from mmadm.functional.avatars import avatar_uncertainty, avatar_weights, batch_standardise, weights_from_uncertainty
+from mmadm.functional.cwd import channel_wise_divergence
+from mmadm.functional.dist import dist_distance
+from mmadm.functional.dkd import decoupled_kl
+from mmadm.functional.kl import binary_kl_divergence, kl_divergence
+from mmadm.functional.maskd import mask_similarity, masked_distance, receptive_masks
+from mmadm.functional.mgd import generation_distance
+from mmadm.functional.pkd import pearson_distance
 
 __all__ = [
     'Region',
+    'attention_distance',
+    'attention_map',
+    'avatar_uncertainty',
+    'avatar_weights',
+    'batch_standardise',
+    'binary_kl_divergence',
+    'channel_wise_divergence',
     'consensus_from_map',
     'consensus_loss',
+    'decoupled_kl',
+    'dist_distance',
     'divergence_from_map',
     'divergence_loss',
+    'generation_distance',
     'kl_divergence',
+    'mask_similarity',
+    'masked_distance',
+    'pearson_distance',
+    'receptive_masks',
     'region_weights',
     'similarity_map',
+    'weights_from_uncertainty',
 ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmadm.functional.common import check_pair, check_tau, valid_mean
+
 
 def kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mask: Tensor | None = None) -> Tensor:
     """``tau^2 * KL(softmax(teacher / tau) || softmax(student / tau))``, the mean over the valid positions.
-
-    A mean, not a sum per image: otherwise the weight of the loss would depend on the resolution.
 
     Args:
         student: Logits of shape (N, K, ...).
@@ -18,22 +18,42 @@ def kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mask: Tens
         mask: True where a position counts, shape (N, ...); all positions by default.
 
     Returns:
-        A scalar in float32; 0 if no position is valid.
+        A scalar in float32; 0 if no position is valid or the input is empty.
 
     Raises:
         ValueError: If the shapes differ or tau is not positive.
     """
-    if student.shape != teacher.shape:
-        raise ValueError(f'kl_divergence: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must match')
-    if tau <= 0:
-        raise ValueError(f'kl_divergence: tau must be above 0, found {tau}')
+    check_pair('kl_divergence', student, teacher)
+    check_tau('kl_divergence', tau)
     # float32: under AMP the sum over classes loses digits in half precision
     log_student = F.log_softmax(student.float() / tau, dim=1)
     log_teacher = F.log_softmax(teacher.float() / tau, dim=1)
     per_position = F.kl_div(log_student, log_teacher, reduction='none', log_target=True).sum(dim=1)
-    if mask is None:
-        return tau**2 * per_position.mean()
-    if mask.shape != per_position.shape:
-        raise ValueError(f'kl_divergence: mask {tuple(mask.shape)} must have shape {tuple(per_position.shape)}')
-    valid = mask.to(per_position.dtype)
-    return tau**2 * (per_position * valid).sum() / valid.sum().clamp(min=1.0)
+    return tau**2 * valid_mean('kl_divergence', per_position, mask)
+
+
+def binary_kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mask: Tensor | None = None) -> Tensor:
+    """The divergence for heads that decide each class on its own (sigmoid): one Bernoulli distribution per class.
+
+    ``tau^2 * sum_c KL(Bernoulli(sigmoid(teacher_c / tau)) || Bernoulli(sigmoid(student_c / tau)))``, the mean over the
+    valid positions.
+
+    Args:
+        student: Logits of shape (N, K, ...).
+        teacher: Logits of the same shape.
+        tau: Temperature, above 0.
+        mask: True where a position counts, shape (N, ...); all positions by default.
+
+    Returns:
+        A scalar in float32; 0 if no position is valid or the input is empty.
+
+    Raises:
+        ValueError: If the shapes differ or tau is not positive.
+    """
+    check_pair('binary_kl_divergence', student, teacher)
+    check_tau('binary_kl_divergence', tau)
+    z_student, z_teacher = student.float() / tau, teacher.float() / tau
+    # logsigmoid(-z) is log(1 - p) without the difference that rounds to 0 for a confident class
+    present = z_teacher.sigmoid() * (F.logsigmoid(z_teacher) - F.logsigmoid(z_student))
+    absent = (-z_teacher).sigmoid() * (F.logsigmoid(-z_teacher) - F.logsigmoid(-z_student))
+    return tau**2 * valid_mean('binary_kl_divergence', (present + absent).sum(dim=1), mask)

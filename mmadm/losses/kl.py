@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
-from mmadm.functional import kl_divergence
+from mmadm.functional import binary_kl_divergence, kl_divergence
+from mmadm.losses.checks import checked_tau
 from mmadm.registry import MODELS
 
 
@@ -14,12 +17,28 @@ class KLDivergence(nn.Module):
 
     Args:
         tau: Temperature.
+
+    Raises:
+        ConfigError: If tau is not positive.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ('mask', 'binary')
 
     def __init__(self, tau: float = 4.0) -> None:
         super().__init__()
-        self.tau = tau
+        self.tau = checked_tau('KLDivergence', tau)
 
-    def forward(self, student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Compare logits (N, K, ...); mask (N, ...) is True at valid positions. Returns a scalar."""
-        return kl_divergence(student, teacher, self.tau, mask)
+    def forward(self, student: Tensor, teacher: Tensor, mask: Tensor | None = None, binary: bool = False) -> Tensor:
+        """Compare logits (N, K, ...).
+
+        Args:
+            student: The learner's logits.
+            teacher: The source's logits, same shape.
+            mask: True at valid positions, shape (N, ...).
+            binary: Whether each class has a sigmoid of its own.
+
+        Returns:
+            A scalar.
+        """
+        divergence = binary_kl_divergence if binary else kl_divergence
+        return divergence(student, teacher, self.tau, mask)

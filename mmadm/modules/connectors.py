@@ -19,7 +19,7 @@ class Connector(nn.Conv2d):
 
 
 def resize_like(feature: Tensor, reference: Tensor) -> Tensor:
-    """Resize a map (N, C, h, w) bilinearly to the height and width of a reference (N, D, H, W)."""
+    """Resize a map (N, C, h, w) bilinearly to the height and width of a reference (N, D, H, W); vectors stay."""
     if feature.shape[2:] == reference.shape[2:]:
         return feature
     return F.interpolate(feature, size=reference.shape[2:], mode='bilinear', align_corners=False)

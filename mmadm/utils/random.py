@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,28 @@ def untouched_generators() -> Iterator[None]:
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         yield
+
+
+def generator_states() -> tuple[Any, ...]:
+    """States of the generators of Python, NumPy and torch (CPU), for :func:`replayed`."""
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def _set_states(states: tuple[Any, ...]) -> None:
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+
+
+@contextmanager
+def replayed(states: tuple[Any, ...]) -> Iterator[None]:
+    """Draw in the block what was drawn after the states were taken; afterwards go on as if nothing had been drawn."""
+    now = generator_states()
+    _set_states(states)
+    try:
+        yield
+    finally:
+        _set_states(now)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from tiny import SIZE, batch, build, segmentor
 from torch import nn
 
 from mmadm.adapters import build_adapter
-from mmadm.adapters.taps import tapped
+from mmadm.adapters.taps import Tap, tapped
 from mmadm.utils.errors import ConfigError
 
 
@@ -31,7 +31,8 @@ def test_logits_are_what_the_loss_is_computed_from(model, adapter):
     output = adapter.loss(model, data['inputs'], data['data_samples'], ['logits'])
     stock = model.decode_head.loss_by_feat(output.taps['logits'][0], data['data_samples'])
     assert output.losses['decode.loss_ce'].item() == stock['loss_ce'].item()
-    assert output.labels.shape == (2, *SIZE) and (output.labels[:, :4] == 255).all() and output.ignore_index == 255
+    assert output.labels.shape == (2, *SIZE) and (output.labels[:, :4] == 255).all()
+    assert torch.equal(output.valid, output.labels != 255)
 
 
 def test_feats_are_the_neck_or_the_backbone(model, adapter):
@@ -76,11 +77,11 @@ def test_a_cascade_gives_the_logits_of_its_last_stage():
 def test_a_module_called_several_times_gives_a_list_and_hooks_go_away():
     shared = nn.Conv2d(1, 1, 1)
     twice = nn.Sequential(shared, nn.Identity(), shared)
-    with tapped(twice, {'conv': '0', 'all': ''}) as found:
+    with tapped(twice, {'conv': Tap(('0',)), 'all': Tap(('',))}) as found:
         out = twice(torch.ones(1, 1, 2, 2))
     assert len(found['conv']) == 2 and torch.equal(found['conv'][1], out) and len(found['all']) == 1
     assert not shared._forward_hooks
-    with pytest.raises(RuntimeError, match='inside'), tapped(twice, {'conv': '0'}):
+    with pytest.raises(RuntimeError, match='inside'), tapped(twice, {'conv': Tap(('0',))}):
         raise RuntimeError('inside')
     assert not shared._forward_hooks
 
@@ -97,7 +98,7 @@ def test_a_head_without_a_classifier_convolution_says_so():
     if hasattr(model.decode_head, 'conv_seg'):
         pytest.fail('choose another head: this one has conv_seg')
     with pytest.raises(ConfigError, match='SegmenterMaskTransformerHead has no `conv_seg`'):
-        adapter.module_path(model, 'logits')
+        adapter.tap(model, 'logits')
 
 
 def test_labels_out_of_range_are_found_before_training(model, adapter, tmp_path):

@@ -216,7 +216,7 @@ def test_a_full_checkpoint_is_recognised(teacher_file):
         (dict(roles=dict(student=dict(cfg='mmseg::pspnet/pspnet_r17.py'))), 'has no config'),
         (dict(roles=dict(student=dict(cfg='nosuchpkg::a.py'))), "'nosuchpkg' is not installed"),
         (dict(roles=dict(student=dict(checkpoint='x.pth'))), r'roles\.student: a role is a model dict'),
-        (dict(roles=dict(student=dict(type='ResNet', depth=18))), 'no backbone and decode_head'),
+        (dict(roles=dict(student=dict(type='ResNet', depth=18))), 'no backbone with a decode_head'),
         (
             dict(roles=dict(student=dict(type='EncodeDecode'))),
             r'roles\.student: EncodeDecode is not in .*default_scope',

@@ -1,11 +1,11 @@
-"""KL divergence: by hand, against the published program's figures, and its mask."""
+"""KL divergence of a softmax and of sigmoids: by hand, against the published program's figures, and its mask."""
 
 import math
 
 import pytest
 import torch
 
-from mmadm.functional import kl_divergence
+from mmadm.functional import binary_kl_divergence, kl_divergence
 
 
 def test_by_hand():
@@ -51,10 +51,38 @@ def test_no_valid_position_gives_zero():
     assert loss.item() == 0 and student.grad.abs().max() == 0
 
 
-def test_bad_input():
+def test_sigmoids_by_hand():
+    # class 0: 0.75 against 0.5; class 1: 0.2 against 0.5
+    student, teacher = torch.zeros(1, 2), torch.tensor([[math.log(3.0), -math.log(4.0)]])
+    first = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    second = 0.2 * math.log(0.2 / 0.5) + 0.8 * math.log(0.8 / 0.5)
+    assert binary_kl_divergence(student, teacher).item() == pytest.approx(first + second, rel=1e-5)
+    # logits and temperature doubled: the same distributions, times 4
+    assert binary_kl_divergence(student, 2 * teacher, tau=2).item() == pytest.approx(4 * (first + second), rel=1e-5)
+
+
+def test_a_sigmoid_is_a_softmax_over_present_and_absent():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 5, 3, 4, generator=generator) for _ in range(2))
+    mask = torch.rand(2, 3, 4, generator=generator) > 0.5
+    by_class = [kl_divergence(*(torch.stack([z[:, c], torch.zeros_like(z[:, c])], dim=1) for z in (student, teacher)),
+                              tau=3.0, mask=mask) for c in range(5)]  # fmt: skip
+    torch.testing.assert_close(binary_kl_divergence(student, teacher, tau=3.0, mask=mask), sum(by_class))
+
+
+def test_sure_sigmoids_stay_finite():
+    student = torch.tensor([[200.0, -200.0]], requires_grad=True)
+    loss = binary_kl_divergence(student, torch.tensor([[-200.0, 200.0]]))
+    loss.backward()
+    assert loss.item() == pytest.approx(400)
+    assert student.grad.tolist() == [[1.0, -1.0]]
+
+
+@pytest.mark.parametrize('divergence', [kl_divergence, binary_kl_divergence])
+def test_bad_input(divergence):
     with pytest.raises(ValueError, match='must match'):
-        kl_divergence(torch.zeros(2, 3), torch.zeros(2, 4))
-    with pytest.raises(ValueError, match='tau'):
-        kl_divergence(torch.zeros(2, 3), torch.zeros(2, 3), tau=0)
+        divergence(torch.zeros(2, 3), torch.zeros(2, 4))
+    with pytest.raises(ValueError, match=f'{divergence.__name__}: tau'):
+        divergence(torch.zeros(2, 3), torch.zeros(2, 3), tau=0)
     with pytest.raises(ValueError, match='mask'):
-        kl_divergence(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4), mask=torch.ones(2, 3))
+        divergence(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4), mask=torch.ones(2, 3))

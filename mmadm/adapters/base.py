@@ -1,0 +1,133 @@
+"""What every adapter does: resolve taps, run a role for training or only up to its taps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmadm.adapters.taps import Tap, split_levels, tapped
+from mmadm.structures import RoleOutput
+from mmadm.utils.errors import ConfigError, near_matches
+
+
+class Adapter(ABC):
+    """Runs a stock model and reads its taps. The only kind of code that knows a model's inside.
+
+    Args:
+        name: The role's name, for error messages.
+        named: Taps that have a name of their own.
+    """
+
+    def __init__(self, name: str, named: dict[str, Tap]) -> None:
+        self.name = name
+        self._named = named
+
+    def tap(self, model: nn.Module, name: str) -> Tap:
+        """Find what a tap's name stands for.
+
+        Args:
+            model: The role's network.
+            name: ``logits``, ``boxes`` (detection), ``feats`` (neck, else backbone) or any module path, each with an
+                optional choice of levels such as ``feats[1:4]``.
+
+        Raises:
+            ConfigError: If there is no such module; lists near matches.
+        """
+        base, levels = split_levels(name)
+        found = self._named.get(base, Tap((base,)))
+        modules = dict(model.named_modules())
+        if base and all(path in modules for path in found.paths):
+            return replace(found, levels=levels)
+        if base in ('logits', 'boxes'):
+            raise ConfigError(f'role {self.name!r}: {self._lacks(model, base)}')
+        valid = [*self._named, *filter(None, modules)]
+        raise ConfigError(f'role {self.name!r} has no tap {base!r}; {near_matches(base, valid)}')
+
+    def loss(self, model: nn.Module, inputs: Tensor, data_samples: list[Any], taps: Sequence[str]) -> RoleOutput:
+        """Run the stock training forward pass.
+
+        Args:
+            model: The role's network, in training mode.
+            inputs: Preprocessed images of shape (N, 3, H, W).
+            data_samples: Stock data samples with ground truth.
+            taps: Names of the taps to read.
+
+        Returns:
+            Task losses, taps and what is known of the ground truth.
+        """
+        with tapped(model, self._resolve(model, taps)) as collected:
+            losses = model(inputs, data_samples, mode='loss')
+        return RoleOutput(losses, self._reached(collected), **self._facts(model, inputs, data_samples))
+
+    def features(
+        self, model: nn.Module, inputs: Tensor, taps: Sequence[str], data_samples: list[Any] | None = None
+    ) -> RoleOutput:
+        """Run only as much of the network as the taps need: no loss, no head beyond the last tap.
+
+        Args:
+            model: The role's network, in eval mode.
+            inputs: Preprocessed images of shape (N, 3, H, W).
+            taps: Names of the taps to read.
+            data_samples: Stock data samples; only their meta information is read.
+
+        Returns:
+            The taps, without gradient.
+
+        Raises:
+            ConfigError: If a module exists but is not called as a module, such as a whole decode head.
+        """
+        resolved = self._resolve(model, taps)
+        parts = {path.partition('.')[0] for tap in resolved.values() for path in tap.paths}
+        with torch.no_grad(), tapped(model, resolved) as collected:
+            if parts == {'backbone'}:
+                model.backbone(inputs)
+            else:
+                self._run_heads(model, model.extract_feat(inputs), data_samples, parts)
+        return RoleOutput(taps=self._reached(collected), binary=self._binary(model))
+
+    def probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
+        """Read taps on one blank square image, to learn channels and sizes before training.
+
+        Args:
+            model: The role's network, in eval mode.
+            size: Side of the image in pixels.
+            taps: Names of the taps to read.
+        """
+        return self.features(model, torch.zeros(1, 3, size, size), taps)
+
+    @abstractmethod
+    def check_data(self, model: nn.Module, dataset: Any) -> None:
+        """Look through the training labels for what the model does not know; ConfigError names the file."""
+
+    @abstractmethod
+    def _lacks(self, model: nn.Module, tap: str) -> str:
+        """Say why there is no tap ``logits`` or ``boxes``, and what to do."""
+
+    @abstractmethod
+    def _binary(self, model: nn.Module) -> bool:
+        """Whether logits go through a sigmoid per class."""
+
+    @abstractmethod
+    def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
+        """Fields of a RoleOutput that come from the data samples."""
+
+    @abstractmethod
+    def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
+        """Run the parts beyond the neck that hold a tap."""
+
+    def _resolve(self, model: nn.Module, taps: Sequence[str]) -> dict[str, Tap]:
+        return {tap: self.tap(model, tap) for tap in taps}
+
+    def _reached(self, collected: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
+        for tap, tensors in collected.items():
+            if not tensors:
+                raise ConfigError(
+                    f'role {self.name!r}: tap {tap!r} gave no tensor. Its module has no such level or is not called '
+                    'as a module (a whole decode head never is): tap one of its children, `logits` or `feats`.'
+                )
+        return collected

@@ -1,0 +1,83 @@
+"""Single-stage detectors: RetinaNet, FCOS, ATSS, GFL, RepPoints, RTMDet and their kin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmadm.adapters.base import Adapter
+from mmadm.adapters.detection import check_detection_data, feats_path, ground_truth
+from mmadm.adapters.taps import Tap
+from mmadm.utils.versions import require
+
+
+class DenseAdapter(Adapter):
+    """Runs a stock single-stage detector.
+
+    ``logits`` gives for each level (N * A, K, h, w) before the sigmoid, with the A priors of a position folded into the
+    batch; ``boxes`` the regression maps as the head puts them out.
+
+    Args:
+        name: The role's name, for error messages.
+        model: A detector with a ``bbox_head``.
+
+    Raises:
+        ImportError: If the installed mmdet is outside the range that mmadm knows.
+    """
+
+    def __init__(self, name: str, model: nn.Module) -> None:
+        require('mmdet')
+        super().__init__(name, {'feats': Tap((feats_path(model),)), **_head_taps(model.bbox_head)})
+
+    def check_data(self, model: nn.Module, dataset: Any) -> None:
+        """Check classes and boxes, see :func:`~mmadm.adapters.detection.check_detection_data`."""
+        check_detection_data(self.name, model.bbox_head.num_classes, dataset)
+
+    def _lacks(self, model: nn.Module, tap: str) -> str:
+        return (
+            f'{type(model.bbox_head).__name__} has no tap `{tap}`: only heads with classification and regression maps '
+            'have it (AnchorHead and AnchorFreeHead with their subclasses: RetinaHead, FCOSHead, ATSSHead, GFLHead, '
+            'RepPointsHead, RTMDetHead, ...). Tap `feats` or a module path.'
+        )
+
+    def _binary(self, model: nn.Module) -> bool:
+        return bool(getattr(model.bbox_head, 'use_sigmoid_cls', False))
+
+    def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
+        return {**ground_truth(inputs, data_samples), 'binary': self._binary(model)}
+
+    def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
+        if 'bbox_head' in parts:
+            model.bbox_head(features)
+
+
+def _head_taps(head: nn.Module) -> dict[str, Tap]:
+    """Taps of a head that puts out a list of classification maps, then a list of regression maps."""
+    from mmdet.models.dense_heads import RepPointsHead
+    from mmdet.models.dense_heads.anchor_free_head import AnchorFreeHead
+    from mmdet.models.dense_heads.anchor_head import AnchorHead
+
+    if not isinstance(head, AnchorHead | AnchorFreeHead):
+        return {}
+    boxes = Tap(('bbox_head',), partial(_box_maps, head))
+    if isinstance(head, RepPointsHead):
+        # in eval mode the head puts out boxes, not points: read the two convolutions, alternating by level
+        boxes = Tap(('bbox_head.reppoints_pts_init_out', 'bbox_head.reppoints_pts_refine_out'))
+    return {'logits': Tap(('bbox_head',), partial(_class_maps, head.cls_out_channels)), 'boxes': boxes}
+
+
+def _class_maps(classes: int, _args: Any, _kwargs: Any, output: Any) -> Iterable[Tensor]:
+    for scores in output[0]:
+        # (N, A * K, h, w): one distribution for each prior
+        yield scores.reshape(-1, classes, *scores.shape[2:])
+
+
+def _box_maps(head: Any, _args: Any, _kwargs: Any, output: Any) -> Iterable[Tensor]:
+    # in eval mode FCOS with normalised boxes puts out pixels, in training multiples of the stride
+    pixels = not head.training and getattr(head, 'norm_on_bbox', False)
+    if not pixels:
+        return output[1]
+    return [boxes / stride[0] for boxes, stride in zip(output[1], head.prior_generator.strides, strict=True)]

@@ -1,0 +1,81 @@
+"""Transformer detectors: Deformable DETR, DINO and their kin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmadm.adapters.base import Adapter
+from mmadm.adapters.detection import blank_samples, check_detection_data, feats_path, ground_truth
+from mmadm.adapters.taps import Tap
+from mmadm.structures import RoleOutput
+from mmadm.utils.errors import ConfigError
+from mmadm.utils.versions import require
+
+
+class DetrAdapter(Adapter):
+    """Runs a stock detection transformer; taps in its encoder give one map (N, C, h, w) for each level.
+
+    Queries of two decoders do not correspond, so there are no ``logits`` and ``boxes``.
+
+    Args:
+        name: The role's name, for error messages.
+        model: A detector with an ``encoder``.
+
+    Raises:
+        ImportError: If the installed mmdet is outside the range that mmadm knows.
+    """
+
+    def __init__(self, name: str, model: nn.Module) -> None:
+        require('mmdet')
+        super().__init__(name, {'feats': Tap((feats_path(model),))})
+
+    def tap(self, model: nn.Module, name: str) -> Tap:
+        """Find what a tap's name stands for; see :meth:`Adapter.tap`."""
+        found = super().tap(model, name)
+        return replace(found, read=_token_maps) if found.paths[0].startswith('encoder') else found
+
+    def probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
+        """Read taps on one blank image."""
+        return self.features(model, torch.zeros(1, 3, size, size), taps, blank_samples(1, size))
+
+    def check_data(self, model: nn.Module, dataset: Any) -> None:
+        """Check classes and boxes, see :func:`~mmadm.adapters.detection.check_detection_data`."""
+        check_detection_data(self.name, model.bbox_head.num_classes, dataset)
+
+    def _lacks(self, model: nn.Module, tap: str) -> str:
+        return (
+            f'{type(model.bbox_head).__name__} has no tap `{tap}`: the queries of two decoders do not correspond. '
+            'Heads with class maps (RetinaHead, FCOSHead, ATSSHead, GFLHead, RTMDetHead, ...) and RoI heads have it. '
+            'Tap `feats`, `encoder` or a module path.'
+        )
+
+    def _binary(self, model: nn.Module) -> bool:
+        return True
+
+    def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
+        return {**ground_truth(inputs, data_samples), 'binary': True}
+
+    def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
+        if parts <= {'backbone', 'neck'}:
+            return
+        if 'encoder' not in parts or parts - {'backbone', 'neck', 'encoder'}:
+            wrong = sorted(parts - {'backbone', 'neck', 'encoder'})
+            raise ConfigError(
+                f'role {self.name!r}: {wrong[0]!r} works on queries, which do not correspond between roles; tap '
+                '`feats`, `encoder` or modules inside backbone, neck and encoder.'
+            )
+        model.forward_encoder(**model.pre_transformer(features, data_samples)[0])
+
+
+def _token_maps(_args: Any, kwargs: Any, output: Any) -> list[Tensor]:
+    """Cut tokens (N, L, C) of all levels into maps (N, C, h, w)."""
+    if 'spatial_shapes' not in kwargs:
+        raise ConfigError('encoder taps need an encoder over feature levels (Deformable DETR, DINO, ...); tap `feats`')
+    shapes = kwargs['spatial_shapes'].tolist()
+    parts = output.split([h * w for h, w in shapes], dim=1)
+    return [part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]

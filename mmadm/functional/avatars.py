@@ -1,0 +1,100 @@
+"""Avatar knowledge distillation (Zhang et al., ACM MM 2023, arXiv 2305.02722; methods.md, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmadm.functional.common import check_pair
+
+
+def avatar_uncertainty(teacher: Tensor, avatar: Tensor, eps: float = 1e-6) -> Tensor:
+    """``u_m``: how unevenly over the channels an avatar's statistics depart from the teacher's.
+
+    Per channel ``d = [mu(A) - mu(F), sigma(A) - sigma(F)] / (sigma(F) + eps)`` over all images and positions;
+    ``u = Var_c(d)``, the mean over the two statistics.
+
+    Args:
+        teacher: Features of shape (N, C, ...).
+        avatar: The perturbed copy, same shape.
+        eps: Keeps a constant channel from dividing by 0.
+
+    Returns:
+        A scalar in float32 without gradient.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    check_pair('avatar_uncertainty', teacher, avatar)
+    with torch.no_grad():
+        mean_t, std_t = _channel_statistics(teacher)
+        mean_a, std_a = _channel_statistics(avatar)
+        departure = torch.stack([mean_a - mean_t, std_a - std_t]) / (std_t + eps)
+        # correction 0 here and below: one channel or one position gives 0, not NaN
+        return departure.var(dim=1, correction=0).mean()
+
+
+def weights_from_uncertainty(uncertainty: Tensor, temperature: float = 1.0) -> Tensor:
+    """``lambda_m = M * softmax_m(-u_m / T_u)``: uncertain avatars weigh less, and the mean weight is 1.
+
+    Args:
+        uncertainty: ``u_m`` of all avatars, shape (M,).
+        temperature: ``T_u``, above 0; high makes the weights equal.
+
+    Returns:
+        Weights of shape (M,) without gradient.
+
+    Raises:
+        ValueError: If the temperature is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(f'weights_from_uncertainty: temperature must be above 0, found {temperature}')
+    with torch.no_grad():
+        return len(uncertainty) * (-uncertainty / temperature).softmax(dim=0)
+
+
+def avatar_weights(teacher: Tensor, avatars: Sequence[Tensor] | Tensor, temperature: float = 1.0) -> Tensor:
+    """Weight of each avatar's loss in ``L_akd = (1 / M) * sum_m lambda_m * L_base(F_s, A_m)``.
+
+    Where M avatars at once are too many for the memory, collect :func:`avatar_uncertainty` one by one and call
+    :func:`weights_from_uncertainty`.
+
+    Args:
+        teacher: Features of shape (N, C, ...).
+        avatars: M perturbed copies, a list or a stack (M, N, C, ...).
+        temperature: See :func:`weights_from_uncertainty`.
+
+    Returns:
+        Weights of shape (M,) without gradient; all 1 for equal avatars.
+
+    Raises:
+        ValueError: If a shape differs, there is no avatar or the temperature is not positive.
+    """
+    if not len(avatars):
+        raise ValueError('avatar_weights: expected at least one avatar, found none')
+    return weights_from_uncertainty(torch.stack([avatar_uncertainty(teacher, a) for a in avatars]), temperature)
+
+
+def batch_standardise(feature: Tensor) -> Tensor:
+    """Standardise each channel over the batch, as a BatchNorm without parameters does in training mode.
+
+    It is what AKD's published program does in place of weights, with one avatar: student and avatar pass it before the
+    squared difference, with CWD only the student.
+
+    Args:
+        feature: Shape (N, C, ...).
+
+    Returns:
+        The same shape in float32, biased variance, eps 1e-5.
+    """
+    feature = feature.float()
+    dims = [0, *range(2, feature.dim())]
+    variance, mean = torch.var_mean(feature, dims, correction=0, keepdim=True)
+    return (feature - mean) * (variance + 1e-5).rsqrt()
+
+
+def _channel_statistics(feature: Tensor) -> tuple[Tensor, Tensor]:
+    std, mean = torch.std_mean(feature.float(), [0, *range(2, feature.dim())], correction=0)
+    return mean, std

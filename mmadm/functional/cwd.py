@@ -1,0 +1,32 @@
+"""Channel-wise knowledge distillation (Shu et al., ICCV 2021, arXiv 2011.13256; methods.md, section 5)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmadm.functional.common import check_pair, check_tau, valid_mean
+
+
+def channel_wise_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
+    """``tau^2 * KL`` between distributions over the positions of each channel, the mean over images and channels.
+
+    Each channel of a map (paper, equation 4) is a softmax over all positions: where it fires, not how strongly.
+
+    Args:
+        student: Features or logits of shape (N, C, H, W).
+        teacher: The same shape.
+        tau: Temperature, above 0.
+
+    Returns:
+        A scalar in float32; 0 if the input is empty.
+
+    Raises:
+        ValueError: If the shapes differ, there are no positions, or tau is not positive.
+    """
+    check_pair('channel_wise_divergence', student, teacher, least_dims=3)
+    check_tau('channel_wise_divergence', tau)
+    log_student = F.log_softmax(student.float().flatten(2) / tau, dim=2)
+    log_teacher = F.log_softmax(teacher.float().flatten(2) / tau, dim=2)
+    per_channel = F.kl_div(log_student, log_teacher, reduction='none', log_target=True).sum(dim=2)
+    return tau**2 * valid_mean('channel_wise_divergence', per_channel)

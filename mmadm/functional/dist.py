@@ -1,0 +1,73 @@
+"""DIST: distillation from a stronger teacher (Huang et al., NeurIPS 2022, arXiv 2205.10536; methods.md, section 5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmadm.functional.common import check_pair, check_tau, valid_mean
+
+
+def dist_distance(
+    student: Tensor,
+    teacher: Tensor,
+    tau: float = 1.0,
+    inter: float = 1.0,
+    intra: float = 1.0,
+    mask: Tensor | None = None,
+    binary: bool = False,
+) -> Tensor:
+    """``tau^2 * (inter * D_inter + intra * D_intra)``: Pearson distances between tables of probabilities.
+
+    The table has a row for each valid position of the batch and a column for each class. ``D_inter`` is
+    ``1 - r`` between rows (how classes rank at one position), averaged over rows; ``D_intra`` between columns (how
+    positions rank for one class), averaged over classes (paper, equations 8 and 9).
+
+    Args:
+        student: Logits of shape (N, K, ...).
+        teacher: The same shape.
+        tau: Temperature, above 0.
+        inter: Weight of ``D_inter``.
+        intra: Weight of ``D_intra``.
+        mask: True where a position counts, shape (N, ...); all positions by default.
+        binary: Whether each class has a sigmoid of its own instead of one softmax over all.
+
+    Returns:
+        A scalar in float32; 0 if no position is valid or the input is empty.
+
+    Raises:
+        ValueError: If the shapes differ or tau is not positive.
+    """
+    check_pair('dist_distance', student, teacher)
+    check_tau('dist_distance', tau)
+    p_student, p_teacher = _probabilities(student, tau, binary), _probabilities(teacher, tau, binary)
+    per_position = 1 - _correlation(_centred(p_student), _centred(p_teacher), 1)
+    inter_distance = valid_mean('dist_distance', per_position, mask)
+    # rows that do not count weigh 0, which spares the copy that selecting rows would make
+    rows = (torch.ones_like(per_position) if mask is None else mask.to(per_position.dtype)).unsqueeze(1)
+    columns = _correlation(_centred_rows(p_student, rows), _centred_rows(p_teacher, rows), _all_but_classes(rows))
+    intra_distance = (1 - columns).mean() * (rows.sum() > 0)
+    return tau**2 * (inter * inter_distance + intra * intra_distance)
+
+
+def _probabilities(logits: Tensor, tau: float, binary: bool) -> Tensor:
+    softened = logits.float() / tau
+    return softened.sigmoid() if binary else softened.softmax(dim=1)
+
+
+def _centred(table: Tensor) -> Tensor:
+    return table - table.mean(dim=1, keepdim=True)
+
+
+def _all_but_classes(table: Tensor) -> list[int]:
+    return [0, *range(2, table.dim())]
+
+
+def _centred_rows(table: Tensor, rows: Tensor) -> Tensor:
+    mean = (table * rows).sum(_all_but_classes(table), keepdim=True) / rows.sum().clamp(min=1.0)
+    return (table - mean) * rows
+
+
+def _correlation(a: Tensor, b: Tensor, dim: int | list[int]) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
+    return (a * b).sum(dim) / (lengths + 1e-8)

@@ -1,0 +1,49 @@
+"""How much of a map's weight lies on objects (ADM's first observation; methods.md, section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def inside_boxes(boxes: Sequence[Tensor], image_size: tuple[int, int], map_size: tuple[int, int]) -> Tensor:
+    """Which positions of a map have their centre inside a box.
+
+    Args:
+        boxes: For each of N images boxes (n, 4) as (x1, y1, x2, y2) in pixels; n may be 0.
+        image_size: Height and width of the images in pixels.
+        map_size: Height and width of the map.
+
+    Returns:
+        Bool of shape (N, height, width).
+    """
+    device = boxes[0].device if boxes else torch.device('cpu')
+    y, x = (
+        (torch.arange(cells, device=device) + 0.5) * (pixels / cells)
+        for cells, pixels in zip(map_size, image_size, strict=True)
+    )
+    masks = []
+    for image in boxes:
+        x1, y1, x2, y2 = image.unbind(dim=1)
+        rows = (y >= y1[:, None]) & (y < y2[:, None])
+        columns = (x >= x1[:, None]) & (x < x2[:, None])
+        masks.append((rows[:, :, None] & columns[:, None, :]).any(dim=0))
+    return torch.stack(masks)
+
+
+def foreground_share(weights: Tensor, foreground: Tensor) -> Tensor:
+    """Share of the weight that lies on the foreground, the mean over the images that have any.
+
+    Args:
+        weights: Weights of shape (N, ...) that sum to 1 in each image.
+        foreground: Bool of the same number of positions.
+
+    Returns:
+        A scalar between 0 and 1; 0 if no image has foreground.
+    """
+    foreground = foreground.flatten(1).to(weights.dtype)
+    has_any = foreground.amax(dim=1)
+    share = (weights.flatten(1) * foreground).sum(dim=1)
+    return (share * has_any).sum() / has_any.sum().clamp(min=1.0)

@@ -1,0 +1,181 @@
+"""Avatars: perturbed copies of a teacher's features (AKD, ACM MM 2023, arXiv 2305.02722; methods.md, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Generator, Tensor, nn
+
+from mmadm.functional import avatar_uncertainty, batch_standardise, weights_from_uncertainty
+from mmadm.registry import MODELS
+from mmadm.utils.errors import ConfigError, near_matches
+
+Weighting = Literal['uncertainty', 'uniform', 'batchnorm']
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def dropout(feature: Tensor, generator: Generator, p: float = 0.1) -> Tensor:
+    """Drop single elements of a map (N, C, H, W) with probability p and scale the others up."""
+    return _drop(feature, feature.shape, p, generator)
+
+
+def channel_dropout(feature: Tensor, generator: Generator, p: float = 0.1) -> Tensor:
+    """Drop whole channels of a map (N, C, H, W) with probability p and scale the others up."""
+    return _drop(feature, (*feature.shape[:2], 1, 1), p, generator)
+
+
+def gaussian_noise(feature: Tensor, generator: Generator, std: float = 0.1) -> Tensor:
+    """Add noise to a map (N, C, H, W); std is a share of each channel's own standard deviation."""
+    if std < 0:
+        raise ValueError(f'std must not be negative, found {std}')
+    spread = feature.float().std(dim=(0, 2, 3), correction=0, keepdim=True).to(feature.dtype)
+    noise = torch.randn(feature.shape, generator=generator, device=feature.device, dtype=feature.dtype)
+    return feature + std * spread * noise
+
+
+def block_mask(feature: Tensor, generator: Generator, p: float = 0.1, size: int = 4) -> Tensor:
+    """Drop squares of ``size`` by ``size`` positions of a map (N, C, H, W) with probability p; scale the rest up."""
+    if size < 1:
+        raise ValueError(f'size must be at least 1, found {size}')
+    height, width = feature.shape[2:]
+    coarse = torch.ones(feature.shape[0], 1, -(-height // size), -(-width // size), device=feature.device)
+    kept = _drop(coarse, coarse.shape, p, generator).repeat_interleave(size, 2).repeat_interleave(size, 3)
+    return feature * kept[..., :height, :width].to(feature.dtype)
+
+
+def _drop(feature: Tensor, shape: Sequence[int], p: float, generator: Generator) -> Tensor:
+    if not 0 <= p < 1:
+        raise ValueError(f'p must be at least 0 and below 1, found {p}')
+    kept = torch.rand(shape, generator=generator, device=feature.device) >= p
+    return feature * (kept.to(feature.dtype) / (1 - p))
+
+
+PERTURBATIONS: dict[str, Callable[..., Tensor]] = {
+    'Dropout': dropout,
+    'ChannelDropout': channel_dropout,
+    'GaussianNoise': gaussian_noise,
+    'BlockMask': block_mask,
+}
+
+
+@MODELS.register_module()
+class AvatarEnsemble(nn.Module):
+    """``L_akd = (1 / M) * sum_m lambda_m * L_base(F_s, A_m)`` with avatars drawn afresh at every call.
+
+    M avatars cost M evaluations of the loss and no network forward. One avatar is in memory at a time: the gradient of
+    each term with respect to the learner's map is taken at once and only their sum is kept for the backward pass.
+
+    Args:
+        num: Number of avatars M.
+        perturbation: ``dict(type='Dropout' | 'ChannelDropout' | 'GaussianNoise' | 'BlockMask', ...)``, or a list of M.
+        weighting: ``uncertainty`` (an avatar whose statistics depart unevenly from the teacher's weighs less),
+            ``uniform``, or ``batchnorm``: equal weights and standardised channels, what AKD's program does.
+        include_teacher: Whether the teacher's own map is one more member of the ensemble.
+        temperature: ``T_u`` of the uncertainty weights; high makes them equal.
+
+    Raises:
+        ConfigError: If an option is out of range.
+    """
+
+    def __init__(
+        self,
+        num: int = 1,
+        perturbation: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {'type': 'Dropout', 'p': 0.1},
+        weighting: Weighting = 'uncertainty',
+        include_teacher: bool = False,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if num < 1:
+            raise ConfigError(f'avatars.num={num}: needs at least one avatar')
+        if weighting not in get_args(Weighting):
+            raise ConfigError(f'avatars.weighting={weighting!r}: must be one of {get_args(Weighting)}')
+        if temperature <= 0:
+            raise ConfigError(f'avatars.temperature={temperature}: must be above 0')
+        listed = [perturbation] * num if isinstance(perturbation, Mapping) else list(perturbation)
+        if len(listed) != num:
+            raise ConfigError(f'avatars.perturbation lists {len(listed)} for num={num} avatars; give one, or {num}')
+        self.perturbations = [_perturbation(cfg) for cfg in listed]
+        self.weighting = weighting
+        self.include_teacher = include_teacher
+        self.temperature = temperature
+
+    def forward(
+        self, loss: Loss, student: Tensor, teacher: Tensor, standardise_teacher: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Compare the learner with every avatar.
+
+        Args:
+            loss: Takes the learner's and an avatar's map and returns a scalar; no parameters of its own.
+            student: The learner's map (N, C, H, W).
+            teacher: The source's map, same shape, without gradient.
+            standardise_teacher: With ``batchnorm``, whether avatars are standardised too; AKD's CWD leaves them.
+
+        Returns:
+            The weighted loss, whose gradient reaches the learner alone, and the weights of the members.
+        """
+        # float32: gradients are taken here, before the gradient scaler's factor, and would vanish in half precision
+        student, teacher = student.float(), teacher.float()
+        draws = [partial(self._draw, teacher, index, seed) for index, seed in enumerate(self._seeds())]
+        if self.include_teacher:
+            draws.append(lambda: teacher)
+        weights = self._weights(teacher, draws)
+        compared = batch_standardise(student) if self.weighting == 'batchnorm' else student
+        value, gradient = torch.zeros_like(weights[0]), None
+        for weight, draw in zip(weights, draws, strict=True):
+            avatar = draw()
+            if self.weighting == 'batchnorm' and standardise_teacher:
+                avatar = batch_standardise(avatar)
+            term = loss(compared, avatar) * (weight / len(draws))
+            if compared.requires_grad:
+                (reached,) = torch.autograd.grad(term, compared)
+                gradient = reached if gradient is None else gradient.add_(reached)
+            with torch.no_grad():
+                value += term
+        return (value if gradient is None else _Evaluated.apply(compared, value, gradient)), weights
+
+    def _seeds(self) -> list[int]:
+        """A seed for each avatar from torch's generator: the same avatar can be drawn twice, on any device."""
+        return torch.randint(2**62, (len(self.perturbations),)).tolist()
+
+    def _draw(self, teacher: Tensor, index: int, seed: int) -> Tensor:
+        generator = Generator(device=teacher.device).manual_seed(seed)
+        with torch.no_grad():
+            return self.perturbations[index](teacher, generator)
+
+    def _weights(self, teacher: Tensor, draws: Sequence[Callable[[], Tensor]]) -> Tensor:
+        """Weights of the members, mean 1; they need every avatar's statistics before the first loss."""
+        if self.weighting != 'uncertainty' or len(draws) == 1:
+            return torch.ones(len(draws), device=teacher.device)
+        uncertainty = torch.stack([avatar_uncertainty(teacher, draw()) for draw in draws])
+        return weights_from_uncertainty(uncertainty, self.temperature)
+
+
+class _Evaluated(torch.autograd.Function):
+    """A scalar whose gradient with respect to its input is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, feature: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return grads[0] * gradient, None, None
+
+
+def _perturbation(cfg: Mapping[str, Any]) -> Callable[[Tensor, Generator], Tensor]:
+    options = dict(cfg)
+    kind = options.pop('type', None)
+    if kind not in PERTURBATIONS:
+        raise ConfigError(f'avatars.perturbation.type={kind!r}; {near_matches(str(kind), PERTURBATIONS)}')
+    chosen = partial(PERTURBATIONS[kind], **options)
+    try:
+        chosen(torch.zeros(1, 1, 1, 1), Generator())
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'avatars.perturbation={dict(cfg)}: {error}') from error
+    return chosen
