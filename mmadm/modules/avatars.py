@@ -130,7 +130,7 @@ class AvatarEnsemble(nn.Module):
             if self.weighting == 'batchnorm' and standardise_teacher:
                 avatar = batch_standardise(avatar)
             term = loss(compared, avatar) * (weight / len(draws))
-            if compared.requires_grad:
+            if compared.requires_grad and torch.is_grad_enabled():
                 (reached,) = torch.autograd.grad(term, compared)
                 gradient = reached if gradient is None else gradient.add_(reached)
             with torch.no_grad():

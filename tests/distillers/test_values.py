@@ -1,12 +1,23 @@
 """What each distiller computes from given taps, against the pure functions."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from mmadm.distillers import ADM, MutualLearning, Transfer
-from mmadm.functional import consensus_loss, divergence_loss, kl_divergence, similarity_map
+from mmadm.functional import (
+    channel_wise_divergence,
+    consensus_loss,
+    decoupled_kl,
+    divergence_loss,
+    generation_distance,
+    kl_divergence,
+    similarity_map,
+)
 from mmadm.structures import RoleOutput
+from mmadm.utils.errors import ConfigError
 
 ROLES = ('student', 'teacher', 'peer')
 
@@ -105,3 +116,62 @@ def test_adm_gradients_are_those_of_the_pure_losses():
     (expected_t,) = torch.autograd.grad(divergence_loss(student.detach(), teacher, tau=0.2), teacher)
     torch.testing.assert_close(student.grad, expected_s)
     torch.testing.assert_close(teacher.grad, expected_t)
+
+
+# ---- transfers with features, avatars and connectors of their own ---------------------------------------------------
+
+
+def test_transfer_passes_what_the_loss_needs_and_nothing_else():
+    found = outputs(logits=[(2, 5, 4, 4)])
+    distiller = bound(Transfer('teacher', 'student', dict(type='DecoupledKL', tau=2.0)), found)
+    small = found['student'].labels[:, ::2, ::2]
+    z = [found[role].taps['logits'][0] for role in ('student', 'teacher')]
+    expected = decoupled_kl(*z, small, 2.0, 1.0, 8.0, small != 255)
+    torch.testing.assert_close(distiller(found, {})['student.loss_transfer'], expected)
+    cwd = bound(Transfer('teacher', 'student', dict(type='ChannelWiseDivergence')), found)
+    torch.testing.assert_close(cwd(found, {})['student.loss_transfer'], channel_wise_divergence(*z, 1.0))
+
+
+def test_a_loss_that_cannot_work_at_the_tap_is_refused_before_training():
+    found = {role: replace(out, binary=True) for role, out in outputs(logits=[(2, 5, 4, 4)]).items()}
+    with pytest.raises(ConfigError, match='DecoupledKL.*sigmoid per class'):
+        Transfer('teacher', 'student', dict(type='DecoupledKL')).bind(found, ROLES)
+
+
+def test_mgd_builds_a_block_for_each_level_even_where_channels_match():
+    found = outputs(feats=[(2, 6, 8, 8), (2, 6, 4, 4)])
+    distiller = Transfer('teacher', 'student', dict(type='MaskedGeneration', mask_ratio=0.0), at='feats')
+    connectors = distiller.bind(found, ROLES)
+    assert {key: learner for key, (learner, _) in connectors.items()} == {'feats_0': 'student', 'feats_1': 'student'}
+    blocks = {key: module for key, (_, module) in connectors.items()}
+    loss = distiller(found, blocks)['student.loss_transfer']
+    pairs = [(blocks[f'feats_{i}'](found['student'].taps['feats'][i]), found['teacher'].taps['feats'][i])
+             for i in range(2)]  # fmt: skip
+    torch.testing.assert_close(loss, torch.stack([generation_distance(a, b) for a, b in pairs]).mean())
+
+
+def test_avatars_replace_the_source_and_leave_it_without_gradient():
+    found = outputs(feats=[(2, 6, 8, 8)])
+    options = dict(loss=dict(type='PearsonDistance'), at='feats')
+    plain = bound(Transfer('teacher', 'student', **options), found)(found, {})['student.loss_transfer']
+    untouched = dict(type='AvatarEnsemble', num=2, perturbation=dict(type='Dropout', p=0.0))
+    same = bound(Transfer('teacher', 'student', avatars=untouched, **options), found)(found, {})
+    torch.testing.assert_close(same['student.loss_transfer'], plain)
+    assert same['student.avatar_weight_min'].item() == pytest.approx(1.0)
+    noisy = bound(Transfer('teacher', 'student', avatars=dict(num=2), **options), found)(found, {})
+    assert noisy['student.loss_transfer'].item() != pytest.approx(plain.item())
+    noisy['student.loss_transfer'].backward()
+    assert found['teacher'].taps['feats'][0].grad is None
+    assert found['student'].taps['feats'][0].grad.abs().max() > 0
+
+
+def test_adm_with_avatars_of_a_trainable_teacher_keeps_its_routing():
+    found = outputs(feats=[(2, 6, 8, 8)])
+    losses = bound(ADM(avatars=dict(num=3, perturbation=dict(type='Dropout', p=0.0))), found)(found, {})
+    plain = bound(ADM(), found)(found, {})
+    for key in ('student.loss_consensus', 'teacher.loss_divergence'):
+        torch.testing.assert_close(losses[key], plain[key])
+    losses['student.loss_consensus'].backward()
+    assert found['teacher'].taps['feats'][0].grad is None
+    losses['teacher.loss_divergence'].backward()
+    assert found['teacher'].taps['feats'][0].grad.abs().max() > 0
