@@ -48,6 +48,10 @@ class Adapter(ABC):
         valid = [*self._named, *filter(None, modules)]
         raise ConfigError(f'role {self.name!r} has no tap {base!r}; {near_matches(base, valid)}')
 
+    def paths(self, model: nn.Module, taps: Sequence[str]) -> list[str]:
+        """Module paths that taps look at."""
+        return [path for tap in taps for path in self.tap(model, tap).paths]
+
     def loss(self, model: nn.Module, inputs: Tensor, data_samples: list[Any], taps: Sequence[str]) -> RoleOutput:
         """Run the stock training forward pass.
 
@@ -82,7 +86,7 @@ class Adapter(ABC):
             ConfigError: If a module exists but is not called as a module, such as a whole decode head.
         """
         resolved = self._resolve(model, taps)
-        parts = {path.partition('.')[0] for tap in resolved.values() for path in tap.paths}
+        parts = {path.partition('.')[0] for path in self.paths(model, taps)}
         with torch.no_grad(), tapped(model, resolved) as collected:
             if parts == {'backbone'}:
                 model.backbone(inputs)

@@ -10,6 +10,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmadm.algorithms.frozen import compile_around, lowered, teacher_precision
 from mmadm.algorithms.preprocessor import RolePreprocessor
 from mmadm.algorithms.roles import build_roles, check_names
 from mmadm.distillers import Distiller
@@ -34,6 +35,9 @@ class Distillation(BaseModel):
         frozen: Roles that only teach: in eval as a whole, without gradient, loss or needless heads.
         deploy: Role that ``predict`` runs and that is exported.
         data_preprocessor: For roles that name none of their own; the Runner passes a config's top-level one here.
+        teacher_dtype: Precision in which frozen roles run (``bfloat16``, ``float16``, ``float32``), by default that of
+            the others.
+        compile: Whether ``torch.compile`` speeds up the frozen roles.
 
     Raises:
         ConfigError: If a role, tap or option does not exist or roles do not fit together.
@@ -47,6 +51,8 @@ class Distillation(BaseModel):
         frozen: Sequence[str] = (),
         deploy: str = 'student',
         data_preprocessor: Mapping[str, Any] | None = None,
+        teacher_dtype: str | None = None,
+        compile: bool = False,  # noqa: A002  the name that users of torch and mmengine know
     ) -> None:
         check_names(roles, frozen, deploy)
         built, adapters, preprocessors, loaded = build_roles(roles, data_preprocessor)
@@ -59,6 +65,7 @@ class Distillation(BaseModel):
         self.predicting = deploy
         self.before_abort: Callable[[], None] | None = None
         self._loaded = loaded
+        self._teacher_dtype = teacher_precision(teacher_dtype)
         self._adapters = adapters
         for name in self.frozen:
             self.roles[name].requires_grad_(False).eval()
@@ -67,6 +74,10 @@ class Distillation(BaseModel):
         self._connector_owner: dict[tuple[str, str], str] = {}
         with untouched_generators():
             self._infer_connectors()
+        if compile:
+            for name, taps in self._wanted(self.distillers.values()).items():
+                if name in self.frozen:
+                    compile_around(self.roles[name], self._adapters[name].paths(self.roles[name], taps))
 
     def init_weights(self) -> None:
         """Initialise every role that has no checkpoint as the stock toolbox would."""
@@ -213,7 +224,8 @@ class Distillation(BaseModel):
                 with role_stream(index, iteration):
                     outputs[name] = self._adapters[name].loss(role, inputs[name], data_samples[name], taps)
             elif taps:
-                outputs[name] = self._adapters[name].features(role, inputs[name], taps, data_samples[name])
+                with lowered(self._teacher_dtype, inputs[name].device):
+                    outputs[name] = self._adapters[name].features(role, inputs[name], taps, data_samples[name])
         return outputs
 
     def _idle_connectors(self, active: dict[str, Distiller]) -> dict[str, Tensor]:

@@ -92,6 +92,7 @@ def test_weights_carry_no_gradient():
     teacher = teacher_map().requires_grad_()
     weights = avatar_weights(teacher, [dropout(teacher, 0.1, seed) for seed in range(2)])
     assert not weights.requires_grad
+    assert not avatar_uncertainty(teacher, dropout(teacher, 0.1, seed=0)).requires_grad
     assert not weights_from_uncertainty(torch.ones(2, requires_grad=True)).requires_grad
 
 

@@ -1,0 +1,58 @@
+"""Make frozen roles fast: lower precision and compilation. What they teach stays within a stated tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from mmadm.utils.errors import ConfigError
+
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+def teacher_precision(name: str | None) -> torch.dtype | None:
+    """Translate ``model.teacher_dtype``.
+
+    Raises:
+        ConfigError: If it is not a known precision.
+    """
+    if name is None:
+        return None
+    if name not in DTYPES:
+        raise ConfigError(f'model.teacher_dtype={name!r}: must be one of {", ".join(map(repr, DTYPES))}, or None')
+    return DTYPES[name]
+
+
+def lowered(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[None]:
+    """Run a frozen role in another precision than the trainable ones; float32 also switches their AMP off for it.
+
+    Args:
+        dtype: What :func:`teacher_precision` returned; None leaves everything as it is.
+        device: Where the role runs.
+    """
+    if dtype is None:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def compile_around(model: nn.Module, tapped: Iterable[str]) -> None:
+    """Compile every largest part of a network that neither is nor holds a tapped module.
+
+    Taps are read by hooks that come and go with each step, and these must stay outside of what is compiled. Keys of
+    the state dict do not change.
+
+    Args:
+        model: A frozen role.
+        tapped: Module paths of its taps.
+    """
+    paths = set(tapped)
+    for name, child in model.named_children():
+        inside = {path.partition('.')[2] for path in paths if path.partition('.')[0] == name}
+        if not inside:
+            if any(True for _ in child.parameters()):
+                child.compile()
+        elif '' not in inside or len(inside) > 1 or any(True for _ in child.children()):
+            compile_around(child, inside - {''})
