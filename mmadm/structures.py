@@ -20,6 +20,7 @@ class RoleOutput:
             inside the image before padding. None if every position counts.
         binary: Whether the logits are scores of independent classes (sigmoid) and not of one distribution (softmax).
         gt_boxes: Ground-truth boxes (n, 4) of each image as (x1, y1, x2, y2) in pixels, or None where a task has none.
+        gt_labels: Class id (n,) of each of these boxes, or None.
         rois: Regions (n, 5) that a two-stage learner sampled: image index and box.
         on_rois: Scores a learner's regions with this two-stage role: takes them and ``logits`` or ``boxes`` and
             returns (n, C) without gradient.
@@ -31,5 +32,6 @@ class RoleOutput:
     valid: Tensor | None = None
     binary: bool = False
     gt_boxes: list[Tensor] | None = None
+    gt_labels: list[Tensor] | None = None
     rois: Tensor | None = None
     on_rois: Callable[[Tensor, str], Tensor] | None = None

@@ -22,7 +22,7 @@ def feats_path(model: nn.Module) -> str:
 
 
 def ground_truth(inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-    """Fields of a RoleOutput that every detector has: the area of each image before padding, and its boxes.
+    """Fields of a RoleOutput that every detector has: the area of each image before padding, and its objects.
 
     Args:
         inputs: Preprocessed images of shape (N, 3, H, W).
@@ -31,7 +31,12 @@ def ground_truth(inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
     valid = torch.zeros(inputs.shape[0], *inputs.shape[2:], dtype=torch.bool, device=inputs.device)
     for mask, sample in zip(valid, data_samples, strict=True):
         mask[: sample.img_shape[0], : sample.img_shape[1]] = True
-    return {'valid': valid, 'gt_boxes': [sample.gt_instances.bboxes for sample in data_samples]}
+    instances = [sample.gt_instances for sample in data_samples]
+    return {
+        'valid': valid,
+        'gt_boxes': [objects.bboxes for objects in instances],
+        'gt_labels': [objects.labels for objects in instances],
+    }
 
 
 def blank_samples(count: int, size: int) -> list[Any]:

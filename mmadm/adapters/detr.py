@@ -75,7 +75,10 @@ class DetrAdapter(Adapter):
 def _token_maps(_args: Any, kwargs: Any, output: Any) -> list[Tensor]:
     """Cut tokens (N, L, C) of all levels into maps (N, C, h, w)."""
     if 'spatial_shapes' not in kwargs:
-        raise ConfigError('encoder taps need an encoder over feature levels (Deformable DETR, DINO, ...); tap `feats`')
+        raise ConfigError(
+            'tap the encoder as a whole or one of its layers, of a detector whose encoder works on feature levels '
+            '(Deformable DETR, DINO, ...); else tap `feats`'
+        )
     shapes = kwargs['spatial_shapes'].tolist()
     parts = output.split([h * w for h, w in shapes], dim=1)
     return [part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]

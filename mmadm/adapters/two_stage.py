@@ -19,7 +19,7 @@ from mmadm.utils.errors import ConfigError
 from mmadm.utils.versions import require
 
 _ON_ROIS = ('logits', 'boxes')
-_REGIONS = 'regions'
+_LEVELS, _REGIONS = 'levels', 'regions'
 
 
 class TwoStageAdapter(Adapter):
@@ -52,12 +52,16 @@ class TwoStageAdapter(Adapter):
         """Run the stock training forward pass; see :meth:`Adapter.loss`. Adds the sampled regions if they are used."""
         if not any(_on_rois(tap) for tap in taps):
             return super().loss(model, inputs, data_samples, taps)
-        regions = Tap((f'roi_head.bbox_roi_extractor{self._stage}',), _pooled)
-        with tapped(model, {**self._resolve(model, taps), _REGIONS: regions}) as collected:
+        extractor = Tap((f'roi_head.bbox_roi_extractor{self._stage}',), _regions)
+        inner = {_LEVELS: self._named['feats'], _REGIONS: extractor}
+        with tapped(model, {**self._resolve(model, taps), **inner}) as collected:
             losses = model(inputs, data_samples, mode='loss')
-        rois, *levels = collected.pop(_REGIONS)
-        facts = self._facts(model, inputs, data_samples)
+        levels, regions = collected.pop(_LEVELS), collected.pop(_REGIONS)
         score = partial(_score, model.roi_head, levels, _metas(data_samples))
+        rois = regions[0] if regions else levels[0].new_zeros(0, 5)
+        if not regions:  # a cascade ends its loss at a stage that gets no region
+            collected.update({tap: [score(rois, tap)] for tap in taps if _on_rois(tap)})
+        facts = self._facts(model, inputs, data_samples)
         return RoleOutput(losses, self._reached(collected), rois=rois, on_rois=score, **facts)
 
     def features(
@@ -140,10 +144,9 @@ def _nth(index: int, _args: Any, _kwargs: Any, output: Any) -> list[Tensor]:
     return [output[index]]
 
 
-def _pooled(args: Any, _kwargs: Any, _output: Any) -> list[Tensor]:
-    """What a RoI extractor is called with: the regions (n, 5), then the feature levels."""
-    levels, rois = args[:2]
-    return [rois, *levels]
+def _regions(args: Any, _kwargs: Any, _output: Any) -> list[Tensor]:
+    """The regions (n, 5) that a RoI extractor is called with, after the feature levels."""
+    return [args[1]]
 
 
 def _metas(data_samples: list[Any]) -> list[dict[str, Any]]:
@@ -152,11 +155,11 @@ def _metas(data_samples: list[Any]) -> list[dict[str, Any]]:
 
 def _score(head: Any, levels: Sequence[Tensor], metas: list[dict[str, Any]], rois: Tensor, tap: str) -> Tensor:
     """Class scores or box deltas (n, C) of a RoI head on given regions (n, 5), without gradient."""
-    wanted = 'cls_score' if tap == 'logits' else 'bbox_pred'
+    wanted = 'cls_score' if split_levels(tap)[0] == 'logits' else 'bbox_pred'
     with torch.no_grad(), _evaluating(head):
         if not isinstance(head.bbox_head, nn.ModuleList):
             return head._bbox_forward(tuple(levels), rois)[wanted]
-        if len(rois) == 0 or tap == 'boxes':
+        if len(rois) == 0 or wanted == 'bbox_pred':
             return head._bbox_forward(len(head.bbox_head) - 1, tuple(levels), rois)[wanted]
         counts = [int((rois[:, 0] == index).sum()) for index in range(len(metas))]
         return torch.cat(list(head._refine_roi(tuple(levels), rois, metas, counts)[1]))

@@ -11,6 +11,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmadm.algorithms.frozen import compile_around, lowered, teacher_precision
+from mmadm.algorithms.pause import buffer_copies, restore_buffers
 from mmadm.algorithms.preprocessor import RolePreprocessor
 from mmadm.algorithms.roles import build_roles, check_names
 from mmadm.distillers import Distiller
@@ -52,10 +53,10 @@ class Distillation(BaseModel):
         deploy: str = 'student',
         data_preprocessor: Mapping[str, Any] | None = None,
         teacher_dtype: str | None = None,
-        compile: bool = False,  # noqa: A002  the name that users of torch and mmengine know
+        compile: bool = False,
     ) -> None:
         check_names(roles, frozen, deploy)
-        built, adapters, preprocessors, loaded = build_roles(roles, data_preprocessor)
+        built, adapters, preprocessors, origins = build_roles(roles, data_preprocessor)
         trainable = tuple(name for name in roles if name not in frozen)
         super().__init__(data_preprocessor=RolePreprocessor(preprocessors, trainable, deploy))
         self.roles = built
@@ -64,7 +65,7 @@ class Distillation(BaseModel):
         self.deploy = deploy
         self.predicting = deploy
         self.before_abort: Callable[[], None] | None = None
-        self._loaded = loaded
+        self.origins = origins
         self._teacher_dtype = teacher_precision(teacher_dtype)
         self._adapters = adapters
         for name in self.frozen:
@@ -82,7 +83,7 @@ class Distillation(BaseModel):
     def init_weights(self) -> None:
         """Initialise every role that has no checkpoint as the stock toolbox would."""
         for index, (name, role) in enumerate(self.roles.items()):
-            if name not in self._loaded:
+            if name not in self.origins:
                 with role_stream(index):
                     role.init_weights()
         self._is_init = True
@@ -132,6 +133,7 @@ class Distillation(BaseModel):
             return self.roles[self.predicting](inputs, data_samples, mode=mode)
         iteration = current_iteration()
         active = {name: d for name, d in self.distillers.items() if d.active(iteration)}
+        before = {role: buffer_copies(self.roles[role]) for d in active.values() for role in d.may_pause}
         outputs = self._run_roles(inputs, data_samples, active, iteration)
         losses = {f'{role}.{key}': value for role, out in outputs.items() for key, value in out.losses.items()}
         # avatars and masks draw from a stream of their own: exact to resume, other numbers on each rank
@@ -142,6 +144,11 @@ class Distillation(BaseModel):
                 for key, value in distiller(outputs, connectors).items():
                     unique = key if key not in losses else f'{key}_{name}'
                     losses[unique] = value * factor if 'loss' in key else value
+        for role, copies in before.items():
+            if losses[f'{role}.expert']:
+                restore_buffers(self.roles[role], copies)
+                # without a loss there is no gradient, and optimisers leave such parameters and their momentum alone
+                losses = {key: v for key, v in losses.items() if 'loss' not in key or not key.startswith(f'{role}.')}
         return {**losses, **self._idle_connectors(active)}
 
     def val_step(self, data: Any) -> list[Any]:
@@ -167,9 +174,15 @@ class Distillation(BaseModel):
         total, log_vars = super().parse_losses(losses)
         for role in self.trainable:
             mine = [v for k, v in log_vars.items() if k.startswith(f'{role}.') and 'loss' in k]
-            log_vars[f'{role}.loss'] = torch.stack(mine).sum()
+            if mine:  # a role that pauses has none
+                log_vars[f'{role}.loss'] = torch.stack(mine).sum()
         self._stop_if_not_finite(total, log_vars)
         return total, log_vars
+
+    @property
+    def may_pause(self) -> frozenset[str]:
+        """Roles that a distiller may stop for an iteration; DDP has to expect that they get no gradient."""
+        return frozenset(role for distiller in self.distillers.values() for role in distiller.may_pause)
 
     def check_data(self, dataset: Any) -> None:
         """Check a training set's labels against every trainable role; ConfigError names the file."""

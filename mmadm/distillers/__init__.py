@@ -2,7 +2,9 @@
 
 from mmadm.distillers.adm import ADM
 from mmadm.distillers.base import Distiller, Edge
+from mmadm.distillers.kdcl import KDCL
 from mmadm.distillers.mutual import MutualLearning
+from mmadm.distillers.switokd import SwitOKD
 from mmadm.distillers.transfer import Transfer
 
-__all__ = ['ADM', 'Distiller', 'Edge', 'MutualLearning', 'Transfer']
+__all__ = ['ADM', 'KDCL', 'Distiller', 'Edge', 'MutualLearning', 'SwitOKD', 'Transfer']

@@ -110,6 +110,11 @@ class Distiller(nn.Module, ABC):
         """Whether any weight is not 0; a distiller without weight is never computed (law 4)."""
         return True
 
+    @property
+    def may_pause(self) -> frozenset[str]:
+        """Roles that this distiller may stop for an iteration, by the monitor ``<role>.expert``."""
+        return frozenset()
+
     def moves(self, edge: Edge) -> bool:
         """Whether a loss of this distiller reaches the edge's learner, and so its connector."""
         return self.weighted and edge.learner in self.trainable

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, is_logits, matched, valid_positions
+from mmadm.distillers.truth import targets_like
 from mmadm.losses import ChannelWiseDivergence
 from mmadm.modules import AvatarEnsemble
 from mmadm.registry import MODELS
@@ -117,15 +117,7 @@ class Transfer(Distiller):
         known = {
             'mask': lambda: valid_positions(output, source) if scores else None,
             'binary': lambda: scores and output.binary,
-            'labels': lambda: _labels_like(output, source) if scores else None,
+            'labels': lambda: targets_like(output, source) if scores else None,
             'level': lambda: level,
         }
         return {name: known[name]() for name in getattr(self.loss, 'needs', ())}
-
-
-def _labels_like(output: RoleOutput, reference: Tensor) -> Tensor | None:
-    """A role's labels, resized (nearest) to a map (N, K, h, w): (N, h, w); None where there are no labels."""
-    if output.labels is None or reference.dim() != 4:
-        return None
-    labels = output.labels.float().unsqueeze(1)
-    return F.interpolate(labels, size=reference.shape[2:], mode='nearest').squeeze(1).long()

@@ -14,14 +14,18 @@ from mmadm.functional.avatars import avatar_uncertainty, avatar_weights, batch_s
 from mmadm.functional.cwd import channel_wise_divergence
 from mmadm.functional.dist import dist_distance
 from mmadm.functional.dkd import decoupled_kl
+from mmadm.functional.ffsd import attention_diversity, diversity_target, warmup_ramp
 from mmadm.functional.kl import binary_kl_divergence, kl_divergence
 from mmadm.functional.maskd import mask_similarity, masked_distance, receptive_masks
 from mmadm.functional.mgd import generation_distance
 from mmadm.functional.pkd import pearson_distance
+from mmadm.functional.switokd import SwitchThreshold, switch_threshold
 
 __all__ = [
     'Region',
+    'SwitchThreshold',
     'attention_distance',
+    'attention_diversity',
     'attention_map',
     'avatar_uncertainty',
     'avatar_weights',
@@ -34,6 +38,7 @@ __all__ = [
     'dist_distance',
     'divergence_from_map',
     'divergence_loss',
+    'diversity_target',
     'generation_distance',
     'kl_divergence',
     'mask_similarity',
@@ -42,5 +47,7 @@ __all__ = [
     'receptive_masks',
     'region_weights',
     'similarity_map',
+    'switch_threshold',
+    'warmup_ramp',
     'weights_from_uncertainty',
 ]

@@ -134,7 +134,7 @@ def test_transfer_passes_what_the_loss_needs_and_nothing_else():
 
 def test_a_loss_that_cannot_work_at_the_tap_is_refused_before_training():
     found = {role: replace(out, binary=True) for role, out in outputs(logits=[(2, 5, 4, 4)]).items()}
-    with pytest.raises(ConfigError, match='DecoupledKL.*sigmoid per class'):
+    with pytest.raises(ConfigError, match=r'DecoupledKL.*sigmoid per class'):
         Transfer('teacher', 'student', dict(type='DecoupledKL')).bind(found, ROLES)
 
 

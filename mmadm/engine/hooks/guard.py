@@ -16,6 +16,7 @@ from mmadm.engine.generators import KEY, make_record, snapshot
 from mmadm.registry import HOOKS
 from mmadm.utils.checkpoint import write_checkpoint
 from mmadm.utils.cli import require_writable
+from mmadm.utils.errors import ConfigError
 from mmadm.utils.export import extract_role, role_file
 
 
@@ -41,10 +42,16 @@ class NonFiniteGuardHook(Hook):
         """Check, and ask the model to call back before it gives up.
 
         Raises:
-            ConfigError: If the work dir is not writable or a label id is out of range.
+            ConfigError: If the work dir is not writable, a label id is out of range, or DDP would wait for the
+                gradients of a role that pauses.
         """
         require_writable(runner.work_dir)
         model = _unwrapped(runner)
+        if getattr(model, 'may_pause', None) and not getattr(runner.model, 'find_unused_parameters', True):
+            raise ConfigError(
+                f'find_unused_parameters=False: roles {sorted(model.may_pause)} may pause and then get no gradient, '
+                'for which DDP would wait; set find_unused_parameters=True'
+            )
         if hasattr(model, 'check_data'):
             model.check_data(runner.train_dataloader.dataset)
         if not hasattr(model, 'before_abort'):

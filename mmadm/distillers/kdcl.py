@@ -1,0 +1,101 @@
+"""Knowledge distillation via collaborative learning (Guo et al., CVPR 2020; methods.md, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import permutations
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, names, valid_positions
+from mmadm.distillers.truth import targets_like
+from mmadm.functional import binary_kl_divergence, kl_divergence
+from mmadm.functional.kdcl import minimum_ensemble, naive_ensemble
+from mmadm.modules import resize_like
+from mmadm.registry import MODELS
+from mmadm.utils.errors import ConfigError
+
+_ENSEMBLES: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
+    'naive': naive_ensemble,
+    'minlogit': minimum_ensemble,
+}
+
+
+@MODELS.register_module()
+class KDCL(Distiller):
+    """Every role r learns ``weight * tau^2 * KL(sg(p*) || p_r)`` from an ensemble of all roles.
+
+    Per pixel for segmentation, per location and class for detectors with class maps; the mean over levels.
+
+    Args:
+        roles: At least two role names.
+        ensemble: ``naive`` (the role with the lowest cross-entropy) or ``minlogit``.
+        at: Tap name, or dict from role to tap name.
+        tau: Temperature.
+        weight: Factor on the loss of every role.
+        schedule: See :class:`Distiller`.
+
+    Raises:
+        ConfigError: If there are fewer than two roles or the ensemble is unknown.
+    """
+
+    def __init__(
+        self,
+        roles: Sequence[str],
+        ensemble: Literal['naive', 'minlogit'] = 'naive',
+        at: TapSpec = 'logits',
+        tau: float = 2.0,
+        weight: float = 1.0,
+        schedule: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(schedule)
+        self.roles = names(roles, 'KDCL.roles')
+        if len(self.roles) < 2:
+            raise ConfigError(f'KDCL.roles={list(roles)}: needs at least two roles')
+        if ensemble not in _ENSEMBLES:
+            raise ConfigError(f'KDCL.ensemble={ensemble!r}: must be one of {tuple(_ENSEMBLES)}')
+        self.combine = _ENSEMBLES[ensemble]
+        self.tau = tau
+        self.weight = weight
+        self._edges = edges_between(list(permutations(self.roles, 2)), at, 'KDCL')
+        self._taps = {edge.learner: edge.learner_tap for edge in self._edges}
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the weight is not 0."""
+        return self.weight != 0
+
+    def edges(self) -> list[Edge]:
+        """One edge for each ordered pair of roles."""
+        return self._edges
+
+    def bind(self, probe: Outputs, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
+        """Check that classes and levels match, see :meth:`Distiller.bind`.
+
+        Raises:
+            ConfigError: Also if the logits are no class maps: an ensemble needs the truth at each position.
+        """
+        found = super().bind(probe, trainable)
+        for role, tap in self._taps.items():
+            if any(level.dim() != 4 for level in probe[role].taps[tap]):
+                raise ConfigError(
+                    f'KDCL: tap {tap!r} of {role!r} gives no class maps (N, K, h, w) to know the truth at'
+                )
+        return found
+
+    def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """Return ``<role>.loss_kdcl`` for every trainable role; see :class:`Distiller`."""
+        losses = {}
+        levels = {role: outputs[role].taps[tap] for role, tap in self._taps.items()}
+        for learner in (role for role in self.roles if role in self.trainable):
+            output, terms = outputs[learner], []
+            divergence = binary_kl_divergence if output.binary else kl_divergence
+            for level, mine in enumerate(levels[learner]):
+                # the ensemble is taken at the learner's own resolution
+                all_roles = [resize_like(levels[role][level].detach(), mine) for role in self.roles]
+                target = self.combine(all_roles, targets_like(output, mine))
+                terms.append(divergence(mine, target, self.tau, valid_positions(output, mine)))
+            losses[f'{learner}.loss_kdcl'] = self.weight * torch.stack(terms).mean()
+        return losses

@@ -1,0 +1,38 @@
+"""The ground truth at the positions of a role's logits."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmadm.functional.foreground import inside_boxes
+from mmadm.structures import RoleOutput
+
+
+def targets_like(output: RoleOutput, reference: Tensor) -> Tensor | None:
+    """What is true at each position of class maps.
+
+    Args:
+        output: What the role produced.
+        reference: Its logits (N * A, K, h, w).
+
+    Returns:
+        Segmentation: class ids (N, h, w), resized to the nearest. Detectors with class maps: bool (N * A, K, h, w),
+        True where the centre of the position lies in a box of the class; stock heads assign fewer positions, each by a
+        rule of its own. None where nothing is known, as for regions of interest.
+    """
+    if reference.dim() != 4:
+        return None
+    if output.labels is not None:
+        labels = output.labels.float().unsqueeze(1)
+        return F.interpolate(labels, size=reference.shape[2:], mode='nearest').squeeze(1).long()
+    if output.gt_boxes is None or output.gt_labels is None or output.valid is None:
+        return None
+    image, cells = tuple(output.valid.shape[1:]), tuple(reference.shape[2:])
+    of_class = []
+    for number in range(reference.shape[1]):
+        boxes = [b[ids == number] for b, ids in zip(output.gt_boxes, output.gt_labels, strict=True)]
+        of_class.append(inside_boxes(boxes, image, cells))
+    targets = torch.stack(of_class, dim=1)
+    return targets.repeat_interleave(reference.shape[0] // targets.shape[0], dim=0)
