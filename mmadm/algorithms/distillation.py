@@ -11,12 +11,14 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmadm.algorithms.frozen import compile_around, lowered, teacher_precision
+from mmadm.algorithms.partial import freeze_all_but, set_mode
 from mmadm.algorithms.pause import buffer_copies, restore_buffers
 from mmadm.algorithms.preprocessor import RolePreprocessor
 from mmadm.algorithms.roles import build_roles, check_names
 from mmadm.distillers import Distiller
 from mmadm.registry import MODELS
 from mmadm.structures import RoleOutput
+from mmadm.utils.config import role_cfgs
 from mmadm.utils.errors import ConfigError, NonFiniteLossError, near_matches
 from mmadm.utils.random import current_iteration, role_stream, untouched_generators
 
@@ -31,7 +33,9 @@ class Distillation(BaseModel):
     Losses are summed and one backward runs; each loss reaches only its learner. Loss keys are ``<role>.<name>``.
 
     Args:
-        roles: By name: a full model dict, or ``dict(cfg=<path | pkg::path | model dict>, checkpoint=<file | URL>)``.
+        roles: By name: a full model dict, or ``dict(cfg=<path | pkg::path | model dict>, checkpoint=<file | URL>)``;
+            ``like=<role>`` instead of ``cfg`` copies another role's network and checkpoint, ``train=[<module>, ...]``
+            lets only these modules learn.
         distillers: Configs of distillers; none trains the roles side by side.
         frozen: Roles that only teach: in eval as a whole, without gradient, loss or needless heads.
         deploy: Role that ``predict`` runs and that is exported.
@@ -56,6 +60,7 @@ class Distillation(BaseModel):
         compile: bool = False,
     ) -> None:
         check_names(roles, frozen, deploy)
+        roles = role_cfgs(roles)
         built, adapters, preprocessors, origins = build_roles(roles, data_preprocessor)
         trainable = tuple(name for name in roles if name not in frozen)
         super().__init__(data_preprocessor=RolePreprocessor(preprocessors, trainable, deploy))
@@ -70,6 +75,9 @@ class Distillation(BaseModel):
         self._adapters = adapters
         for name in self.frozen:
             self.roles[name].requires_grad_(False).eval()
+        self._parts = {name: list(cfg.get('train', ())) if 'type' not in cfg else [] for name, cfg in roles.items()}
+        for name in (role for role in trainable if self._parts[role]):
+            freeze_all_but(name, self.roles[name], self._parts[name])
         self.distillers = nn.ModuleDict(self._build_distillers(distillers))
         self.connectors = nn.ModuleDict()
         self._connector_owner: dict[tuple[str, str], str] = {}
@@ -94,7 +102,7 @@ class Distillation(BaseModel):
         for part in [*self.distillers.values(), *self.connectors.values()]:
             part.train(mode)
         for name in self.trainable:
-            self.roles[name].train(mode)
+            set_mode(self.roles[name], self._parts[name], mode)
         return self
 
     def owned_by(self, role: str) -> nn.Module:
@@ -211,7 +219,7 @@ class Distillation(BaseModel):
             role = self.roles[name].eval()
             probe[name] = self._adapters[name].probe(role, DRY_RUN_SIZE, taps)
             if name in self.trainable:
-                role.train()
+                set_mode(role, self._parts[name], True)
         for name, distiller in self.distillers.items():
             found = distiller.bind(probe, self.trainable)
             if found:

@@ -4,7 +4,8 @@ from mmadm.distillers.adm import ADM
 from mmadm.distillers.base import Distiller, Edge
 from mmadm.distillers.kdcl import KDCL
 from mmadm.distillers.mutual import MutualLearning
+from mmadm.distillers.sokd import SOKD
 from mmadm.distillers.switokd import SwitOKD
 from mmadm.distillers.transfer import Transfer
 
-__all__ = ['ADM', 'KDCL', 'Distiller', 'Edge', 'MutualLearning', 'SwitOKD', 'Transfer']
+__all__ = ['ADM', 'KDCL', 'SOKD', 'Distiller', 'Edge', 'MutualLearning', 'SwitOKD', 'Transfer']

@@ -75,6 +75,34 @@ def role_model_cfg(role_cfg: Mapping[str, Any]) -> dict[str, Any]:
     return model
 
 
+def role_cfgs(roles: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Replace ``like='teacher'`` by what the other role says: network and checkpoint.
+
+    Args:
+        roles: The ``roles`` of a config.
+
+    Returns:
+        Role configs in the forms that :func:`role_model_cfg` takes.
+
+    Raises:
+        ConfigError: If there is no such role, or it is like another one itself.
+    """
+    resolved = {}
+    for name, cfg in roles.items():
+        other = cfg.get('like')
+        if other is None:
+            resolved[name] = cfg
+            continue
+        if other not in roles or other == name or 'like' in roles[other]:
+            others = [role for role in roles if role != name and 'like' not in roles[role]]
+            raise ConfigError(
+                f'model.roles.{name}.like={other!r}: not a role of its own; {near_matches(other, others)}'
+            )
+        copied = {'cfg': roles[other]} if 'type' in roles[other] else dict(roles[other])
+        resolved[name] = {**copied, **{key: value for key, value in cfg.items() if key != 'like'}}
+    return resolved
+
+
 def without_pretrained(model_cfg: dict[str, Any]) -> dict[str, Any]:
     """Drop every ``pretrained`` and ``init_cfg`` of type Pretrained: a role checkpoint replaces them.
 

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmadm.utils.checkpoint import read_checkpoint
-from mmadm.utils.config import role_model_cfg
+from mmadm.utils.config import role_cfgs, role_model_cfg
 from mmadm.utils.errors import CheckpointError, ConfigError, near_matches
 
 _TRAINING = ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler')
@@ -98,7 +98,7 @@ def role_config(cfg: Config, role: str) -> Config:
         raise ConfigError(f'model.roles has no {role!r}; {near_matches(role, roles)}')
     stock = deepcopy(cfg)
     frozen = role in cfg.model.get('frozen', ())
-    stock.model = role_model_cfg(roles[role])
+    stock.model = role_model_cfg(role_cfgs(roles)[role])
     preprocessor = cfg.model.get('data_preprocessor', cfg.get('data_preprocessor'))
     if preprocessor is not None:
         stock.model.setdefault('data_preprocessor', preprocessor)
