@@ -6,6 +6,14 @@ _base_ = [
     '../_base_/schedules/sgd_1500.py',
     '../_base_/runtime/default.py',
 ]
+kd = dict(
+    type='mmadm.Transfer',
+    source='teacher',
+    learner='student',
+    at='logits',
+    loss=dict(type='KLDivergence', tau=1.0),
+    weight=3.0,
+)
 model = dict(
     type='mmadm.Distillation',
     roles=dict(
@@ -14,15 +22,6 @@ model = dict(
     ),
     frozen=['teacher'],
     deploy='student',
-    distillers=[
-        dict(
-            type='mmadm.Transfer',
-            source='teacher',
-            learner='student',
-            at='logits',
-            loss=dict(type='KLDivergence', tau=1.0),
-            weight=3.0,
-        )
-    ],
+    distillers=[kd],
 )
 custom_hooks = [dict(type='mmadm.ChannelsLastHook')]

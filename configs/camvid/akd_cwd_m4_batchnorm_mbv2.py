@@ -1,0 +1,15 @@
+# Ablation of akd_cwd_mbv2.py: four avatars and a standardised student.
+_base_ = './cwd_mbv2.py'
+model = dict(
+    distillers=[
+        dict(
+            type='mmadm.Transfer',
+            source='teacher',
+            learner='student',
+            at='logits',
+            loss=dict(type='ChannelWiseDivergence', tau=1.0),
+            avatars=dict(num=4, perturbation=dict(type='Dropout', p=0.1), weighting='batchnorm'),
+            weight=5.0,
+        )
+    ]
+)
