@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,9 @@ class RoleOutput:
         binary: Whether the logits are scores of independent classes (sigmoid) and not of one distribution (softmax).
         gt_boxes: Ground-truth boxes (n, 4) of each image as (x1, y1, x2, y2) in pixels, or None where a task has none.
         gt_labels: Class id (n,) of each of these boxes, or None.
+        architecture: Shapes of all parameters; only in the dry run before training.
+        new_head: Makes another head (segmentation: classifier) of the role's own kind; only in the dry run.
+        head_loss: Task losses by name and logits of such a head on given features; only in training.
         rois: Regions (n, 5) that a two-stage learner sampled: image index and box.
         on_rois: Scores a learner's regions with this two-stage role: takes them and ``logits`` or ``boxes`` and
             returns (n, C) without gradient.
@@ -33,5 +36,8 @@ class RoleOutput:
     binary: bool = False
     gt_boxes: list[Tensor] | None = None
     gt_labels: list[Tensor] | None = None
+    architecture: tuple[tuple[int, ...], ...] = ()
+    new_head: Callable[[], nn.Module] | None = None
+    head_loss: Callable[[nn.Module, list[Tensor]], tuple[dict[str, Tensor], list[Tensor]]] | None = None
     rois: Tensor | None = None
     on_rois: Callable[[Tensor, str], Tensor] | None = None

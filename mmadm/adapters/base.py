@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -102,6 +103,22 @@ class Adapter(ABC):
             size: Side of the image in pixels.
             taps: Names of the taps to read.
         """
+        found = self._probe(model, size, taps)
+        shapes = tuple(tuple(parameter.shape) for parameter in model.parameters())
+        return replace(found, architecture=shapes, new_head=partial(self.new_head, model))
+
+    def new_head(self, model: nn.Module) -> nn.Module:
+        """Make another head of the role's own kind, for features that are not the role's own.
+
+        Raises:
+            ConfigError: If this kind of model has none that stands alone.
+        """
+        raise ConfigError(
+            f'role {self.name!r}: {type(model).__name__} has no head that can be made anew; segmentors with `conv_seg` '
+            'and single-stage detectors have'
+        )
+
+    def _probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
         return self.features(model, torch.zeros(1, 3, size, size), taps)
 
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
 from mmadm.adapters.detection import check_detection_data, feats_path, ground_truth
-from mmadm.adapters.taps import Tap
+from mmadm.adapters.taps import Tap, tapped
 from mmadm.utils.versions import require
 
 
@@ -36,6 +37,13 @@ class DenseAdapter(Adapter):
         """Check classes and boxes, see :func:`~mmadm.adapters.detection.check_detection_data`."""
         check_detection_data(self.name, model.bbox_head.num_classes, dataset)
 
+    def new_head(self, model: nn.Module) -> nn.Module:
+        """Make another head with the settings of this one and weights of its own."""
+        head = deepcopy(model.bbox_head)
+        head._is_init = False  # mmengine's mark that weights have been drawn
+        head.init_weights()
+        return head
+
     def _lacks(self, model: nn.Module, tap: str) -> str:
         return (
             f'{type(model.bbox_head).__name__} has no tap `{tap}`: only heads with classification and regression maps '
@@ -47,7 +55,8 @@ class DenseAdapter(Adapter):
         return bool(getattr(model.bbox_head, 'use_sigmoid_cls', False))
 
     def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-        return {**ground_truth(inputs, data_samples), 'binary': self._binary(model)}
+        loss = partial(_head_loss, self._named.get('logits'), data_samples)
+        return {**ground_truth(inputs, data_samples), 'binary': self._binary(model), 'head_loss': loss}
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if 'bbox_head' in parts:
@@ -81,3 +90,13 @@ def _box_maps(head: Any, _args: Any, _kwargs: Any, output: Any) -> Iterable[Tens
     if not pixels:
         return output[1]
     return [boxes / stride[0] for boxes, stride in zip(output[1], head.prior_generator.strides, strict=True)]
+
+
+def _head_loss(
+    logits: Tap, data_samples: list[Any], head: Any, features: list[Tensor]
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Task losses of another head, those of all levels added up, and its logits."""
+    with tapped(nn.ModuleDict({'bbox_head': head}), {'logits': logits}) as collected:
+        losses = head.loss(tuple(features), data_samples)
+    summed = {key: sum(value) if isinstance(value, list | tuple) else value for key, value in losses.items()}
+    return summed, collected['logits']

@@ -39,7 +39,7 @@ class DetrAdapter(Adapter):
         found = super().tap(model, name)
         return replace(found, read=_token_maps) if found.paths[0].startswith('encoder') else found
 
-    def probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
+    def _probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank image."""
         return self.features(model, torch.zeros(1, 3, size, size), taps, blank_samples(1, size))
 

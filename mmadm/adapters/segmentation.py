@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from mmadm.utils.versions import require
 
 
 class SegmentationAdapter(Adapter):
-    """Runs a stock segmentor; ``logits`` has the resolution of the loss, (N, K, h, w).
+    """Runs a stock segmentor; ``logits`` is what the loss sees, (N, K, h, w), ``pre_logits`` the classifier's input.
 
     Args:
         name: The role's name, for error messages.
@@ -34,7 +35,9 @@ class SegmentationAdapter(Adapter):
             self._head_path += f'.{len(model.decode_head) - 1}'
         feats = 'neck' if getattr(model, 'with_neck', False) else 'backbone'
         # mmseg calls head.forward() itself, so a hook on the head never fires; its last convolution's does
-        super().__init__(name, {'logits': Tap((f'{self._head_path}.conv_seg',)), 'feats': Tap((feats,))})
+        classifier = (f'{self._head_path}.conv_seg',)
+        named = {'logits': Tap(classifier), 'pre_logits': Tap(classifier, _first_argument), 'feats': Tap((feats,))}
+        super().__init__(name, named)
 
     def check_data(self, model: nn.Module, dataset: Any, samples: int = 64) -> None:
         """Look for label ids that the head does not know, in up to `samples` images spread over the data set.
@@ -65,10 +68,20 @@ class SegmentationAdapter(Adapter):
                     'reduce_zero_label or the label files right.'
                 )
 
-    def probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
+    def new_head(self, model: nn.Module) -> nn.Module:
+        """Make another classifier, a 1x1 convolution like ``conv_seg``."""
+        head = self._head(model)
+        if not hasattr(head, 'conv_seg'):
+            return super().new_head(model)
+        classifier = nn.Conv2d(head.conv_seg.in_channels, head.conv_seg.out_channels, kernel_size=1)
+        nn.init.normal_(classifier.weight, std=0.01)
+        nn.init.zeros_(classifier.bias)
+        return classifier
+
+    def _probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank image; every pixel has the first class."""
         labels = torch.zeros(1, size, size, dtype=torch.long)
-        return replace(super().probe(model, size, taps), labels=labels, valid=labels == 0)
+        return replace(super()._probe(model, size, taps), labels=labels, valid=labels == 0)
 
     def _head(self, model: nn.Module) -> Any:
         return model.get_submodule(self._head_path)
@@ -90,6 +103,7 @@ class SegmentationAdapter(Adapter):
             'labels': labels,
             'valid': labels != self._head(model).ignore_index,
             'binary': self._binary(model),
+            'head_loss': partial(_classifier_loss, self._head(model), data_samples),
         }
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
@@ -103,3 +117,15 @@ class SegmentationAdapter(Adapter):
             heads = model.auxiliary_head if isinstance(model.auxiliary_head, nn.ModuleList) else [model.auxiliary_head]
             for head in heads:
                 head.forward(features)
+
+
+def _first_argument(args: Any, _kwargs: Any, _output: Any) -> list[Tensor]:
+    return [args[0]]
+
+
+def _classifier_loss(
+    head: Any, data_samples: list[Any], classifier: nn.Module, features: list[Tensor]
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Task losses of another classifier with the head's own criterion."""
+    logits = classifier(features[0])
+    return head.loss_by_feat(logits, data_samples), [logits]

@@ -80,7 +80,7 @@ class TwoStageAdapter(Adapter):
         score = partial(_score, model.roi_head, levels, _metas(data_samples or []))
         return RoleOutput(taps=self._reached(collected), binary=self._binary(model), on_rois=score)
 
-    def probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
+    def _probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank image; its regions are the whole image."""
         found = self.features(model, torch.zeros(1, 3, size, size), taps, blank_samples(1, size))
         if found.on_rois is None:
@@ -155,11 +155,13 @@ def _metas(data_samples: list[Any]) -> list[dict[str, Any]]:
 
 def _score(head: Any, levels: Sequence[Tensor], metas: list[dict[str, Any]], rois: Tensor, tap: str) -> Tensor:
     """Class scores or box deltas (n, C) of a RoI head on given regions (n, 5), without gradient."""
+    # a frozen role of lower precision puts out levels of that precision, which not every RoIAlign takes
+    levels = tuple(level.float() for level in levels)
     wanted = 'cls_score' if split_levels(tap)[0] == 'logits' else 'bbox_pred'
     with torch.no_grad(), _evaluating(head):
         if not isinstance(head.bbox_head, nn.ModuleList):
-            return head._bbox_forward(tuple(levels), rois)[wanted]
+            return head._bbox_forward(levels, rois)[wanted]
         if len(rois) == 0 or wanted == 'bbox_pred':
-            return head._bbox_forward(len(head.bbox_head) - 1, tuple(levels), rois)[wanted]
+            return head._bbox_forward(len(head.bbox_head) - 1, levels, rois)[wanted]
         counts = [int((rois[:, 0] == index).sum()) for index in range(len(metas))]
-        return torch.cat(list(head._refine_roi(tuple(levels), rois, metas, counts)[1]))
+        return torch.cat(list(head._refine_roi(levels, rois, metas, counts)[1]))

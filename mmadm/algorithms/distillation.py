@@ -105,17 +105,23 @@ class Distillation(BaseModel):
             set_mode(self.roles[name], self._parts[name], mode)
         return self
 
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Names that have an optimiser: the trainable roles, then parts of methods such as FFSD's ``fusion``."""
+        return tuple(dict.fromkeys([*self.trainable, *self._connector_owner.values()]))
+
     def owned_by(self, role: str) -> nn.Module:
-        """Everything that a role's optimiser moves.
+        """Everything that an optimiser moves.
 
         Args:
-            role: A trainable role.
+            role: One of :attr:`owners`.
 
         Returns:
             A module with the children ``<role>`` and ``connectors`` (those that this role learns).
         """
         holder = nn.Module()
-        holder.add_module(role, self.roles[role])
+        if role in self.roles:
+            holder.add_module(role, self.roles[role])
         owned = nn.ModuleDict(
             {
                 f'{distiller}_{key}': self.connectors[distiller][key]

@@ -2,10 +2,11 @@
 
 from mmadm.distillers.adm import ADM
 from mmadm.distillers.base import Distiller, Edge
+from mmadm.distillers.ffsd import FFSD
 from mmadm.distillers.kdcl import KDCL
 from mmadm.distillers.mutual import MutualLearning
 from mmadm.distillers.sokd import SOKD
 from mmadm.distillers.switokd import SwitOKD
 from mmadm.distillers.transfer import Transfer
 
-__all__ = ['ADM', 'KDCL', 'SOKD', 'Distiller', 'Edge', 'MutualLearning', 'SwitOKD', 'Transfer']
+__all__ = ['ADM', 'FFSD', 'KDCL', 'SOKD', 'Distiller', 'Edge', 'MutualLearning', 'SwitOKD', 'Transfer']

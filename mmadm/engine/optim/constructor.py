@@ -97,7 +97,7 @@ class RoleOptimWrapperConstructor:
                 f'optim_wrapper.constructor: RoleOptimWrapperConstructor needs a model of type mmadm.Distillation, '
                 f'found {type(model).__name__}'
             )
-        trainable, frozen = tuple(model.trainable), tuple(model.frozen)
+        trainable, frozen = tuple(model.owners), tuple(model.frozen)
         for key, role_cfg in self.roles.items():
             if key in frozen:
                 raise ConfigError(
