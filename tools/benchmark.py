@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import platform
 import re
 import subprocess
@@ -38,21 +39,16 @@ from mmadm.functional import region_weights, similarity_map  # noqa: E402
 from mmadm.registry import MODELS  # noqa: E402
 from mmadm.utils.bench import Job, Launcher, run_jobs  # noqa: E402
 from mmadm.utils.errors import ConfigError, near_matches  # noqa: E402
-from mmadm.utils.runs import (  # noqa: E402
-    Record,
-    markdown_table,
-    read_json_lines,
-    scored_split,
-    summarise,
-)
+from mmadm.utils.runs import Record, markdown_tables, read_json_lines  # noqa: E402
 from mmadm.visualization.report import Maps, write_report  # noqa: E402
 from mmadm.visualization.similarity import relative_weights  # noqa: E402
 
 CAMVID = [method + pair for pair in ('', '_mbv2') for method in ('student', 'teacher', 'dml', 'adm')] + ['kd_mbv2']
 SUITES: dict[str, dict[str, str]] = {
-    'demo': {method: f'configs/demo/{method}.py' for method in ('student', 'dml', 'adm')},
+    'demo': {m: f'configs/demo/{m}.py' for m in ('student', 'dml', 'adm', 'student_det', 'adm_det')},
     'camvid': {method: f'configs/camvid/{method}.py' for method in CAMVID},
     'camvid_original': {method: f'configs/camvid/{method}.py' for method in CAMVID},
+    'bccd': {method: f'configs/bccd/{method}.py' for method in ('student', 'teacher', 'dml', 'adm')},
 }
 # the original split of CamVid, whose val and test show other streets than its train
 OPTIONS: dict[str, list[str]] = {
@@ -82,6 +78,11 @@ NOTES = {
         'mmadm on CamVid, original split',
         'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with '
         'published CamVid results. Methods were chosen on val.',
+    ),
+    'bccd': (
+        'mmadm on BCCD',
+        'Blood cells at low resolution with small detectors: compare the methods with each other, not with published '
+        'BCCD results. Methods were chosen on val.',
     ),
 }
 console = Console()
@@ -148,12 +149,15 @@ def describe(suite: str, method: str, cfg: Config) -> Record:
 def fingerprint(cfg: Config) -> str:
     """Hash of a config; where the data lie does not count."""
     text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+    for root in set(re.findall(r'"data_root": "([^"]+)"', text)):
+        text = text.replace(f'"{root}/', '"')  # annotation files of evaluators
     return hashlib.sha256(re.sub(r'"data_root": "[^"]*"', '', text).encode()).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
     """Versions of what decides the figures."""
-    packages = ['torch', 'mmengine', 'mmcv', 'mmsegmentation', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation']
+    toolboxes = ['mmengine', 'mmcv', 'mmsegmentation', 'mmdet']
+    packages = ['torch', *toolboxes, 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation', 'onedl-mmdetection']
     found = {'python': platform.python_version()}
     for package in packages:
         try:
@@ -217,8 +221,7 @@ def report(folder: Path, out: Path | None = None) -> tuple[list[Record], Path]:
     suite = next(iter(newest.values()))['suite']
     order = list(SUITES[suite])
     records = sorted(newest.values(), key=lambda record: (order.index(record['method']), record['seed']))
-    table = markdown_table(summarise(records), scored_split(records))
-    (folder / 'results.md').write_text(table, encoding='utf-8')
+    (folder / 'results.md').write_text(markdown_tables(records), encoding='utf-8')
     target = out or folder / 'report.html'
     write_report(folder, records, target, *NOTES[suite], adm_maps)
     return records, target
@@ -232,7 +235,7 @@ def adm_maps(model: nn.Module, item: dict[str, Any]) -> Maps | None:
         item: One item of a data set.
 
     Returns:
-        Maps of shape (1, h, w), or None if the model has no ADM distiller.
+        Maps of shape (1, h, w) of the finest level, without padding, or None if the model has no ADM distiller.
     """
     found = [(name, part) for name, part in getattr(model, 'distillers', {}).items() if isinstance(part, ADM)]
     if not found:
@@ -243,11 +246,15 @@ def adm_maps(model: nn.Module, item: dict[str, Any]) -> Maps | None:
     with torch.no_grad():
         for role, tap in ((edge.learner, edge.learner_tap), (edge.source, edge.source_tap)):
             network = model.roles[role]
-            inputs = network.data_preprocessor(deepcopy(batch), False)['inputs']
-            outputs[role] = build_adapter(role, network).features(network, inputs, [tap])
+            data = network.data_preprocessor(deepcopy(batch), False)
+            outputs[role] = build_adapter(role, network).features(network, data['inputs'], [tap], data['data_samples'])
         connectors = dict(model.connectors.items()).get(name, {})
-        similarity = similarity_map(*matched(edge, outputs, connectors)[-1])
-    size = tuple(similarity.shape[1:])
+        # the last of equally large ones, as the layers of a dilated backbone are
+        pairs = reversed(matched(edge, outputs, connectors))
+        similarity = similarity_map(*max(pairs, key=lambda pair: pair[1].shape[2:].numel()))
+    ratios = [side / padded for side, padded in zip(item['inputs'].shape[1:], data['inputs'].shape[2:], strict=True)]
+    size = [math.ceil(ratio * side) for ratio, side in zip(ratios, similarity.shape[1:], strict=True)]
+    similarity = similarity[:, : size[0], : size[1]]
     weights = [relative_weights(region_weights(sign * similarity, **adm.options), size) for sign in (1, -1)]
     return Maps(similarity, *weights)
 
@@ -258,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if args.command == 'report':
             records, target = report(args.dir, args.out)
-            console.print(markdown_table(summarise(records), scored_split(records)), soft_wrap=True, markup=False)
+            console.print(markdown_tables(records), soft_wrap=True, markup=False)
             console.print(f'report: {target}')
             return 0
         out = args.out or Path('work_dirs/benchmark') / args.suite

@@ -1,4 +1,6 @@
-"""The demo: draw streets, train a plain student, mutual learning and ADM on them, make the table and the report.
+"""The demo: draw streets, train segmentation and detection students on them, make the tables and the report.
+
+A plain student, mutual learning and ADM for segmentation, a plain student and ADM for detection.
 
 Everything goes to ``work_dirs/demo``. A second start goes on where the first was stopped, or only shows the results.
 """
@@ -20,10 +22,11 @@ from rich.table import Table
 
 from mmadm.utils.bench import Job, Launcher, run_jobs
 from mmadm.utils.cli import one_line_errors
-from mmadm.utils.runs import Record, cells, header, scored_split, summarise
+from mmadm.utils.metrics import TASKS
+from mmadm.utils.runs import Record, by_metric, cells, header, scored_split, summarise
 
-# the two long trainings first: they fill both cores, the short one fits in behind them
-METHODS = ('adm', 'dml', 'student')
+# the long trainings first: they fill both cores, the short ones fit in behind them
+METHODS = ('adm', 'dml', 'adm_det', 'student', 'student_det')
 
 
 def remove_outdated(jobs: Sequence[Job]) -> None:
@@ -35,17 +38,21 @@ def remove_outdated(jobs: Sequence[Job]) -> None:
 
 
 def show(records: Sequence[Record], console: Console) -> None:
-    """Print the results as a table."""
+    """Print the results as a table for each task."""
     title, note = benchmark.NOTES['demo']
-    table = Table(title=title, caption=note)
-    names = header(scored_split(records))
-    # the page has the rest; a terminal of 80 columns does not
-    shown = [index for index, name in enumerate(names) if not name.startswith(('seeds', 'peak'))]
-    for index in shown:
-        table.add_column(names[index], justify='right' if index else 'left')
-    for row in summarise(records):
-        table.add_row(*(cells(row)[index] for index in shown))
-    console.print(table)
+    console.print(title, style='bold')
+    for metric, group in by_metric(records).items():
+        table = Table(title=TASKS[metric])
+        rows = summarise(group)
+        names = header(scored_split(group), list(rows[0].scores))
+        # the page has the rest; a terminal of 80 columns does not
+        shown = [index for index, name in enumerate(names) if not name.startswith(('seeds', 'peak'))]
+        for index in shown:
+            table.add_column(names[index], justify='right' if index else 'left')
+        for row in rows:
+            table.add_row(*(cells(row)[index] for index in shown))
+        console.print(table)
+    console.print(note, style='italic')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -43,7 +43,8 @@ def paint_into(cfg: Config, folder: str) -> None:
     """
     hook = cfg.get('default_hooks', {}).get('visualization')
     if not hook:
-        raise ConfigError("--show-dir needs default_hooks.visualization, such as dict(type='SegVisualizationHook')")
+        name = {'mmseg': 'Seg', 'mmdet': 'Det'}.get(cfg.get('default_scope'), 'Seg')
+        raise ConfigError(f"--show-dir needs default_hooks.visualization, such as dict(type='{name}VisualizationHook')")
     hook.update(draw=True, interval=1)
     cfg.visualizer.save_dir = folder
 

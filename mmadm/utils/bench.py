@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mmadm.utils.checkpoint import newest_checkpoint
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.metrics import METRICS, class_scores, role_scores
 from mmadm.utils.runs import (
     Record,
-    class_scores,
     read_json_lines,
     read_scalars,
-    role_scores,
+    score_fields,
     seconds_per_iteration,
     validation_curves,
 )
@@ -104,7 +104,10 @@ class Launcher:
         usage = self.train(job)
         scalars = read_scalars(job.work_dir)
         curves = validation_curves(scalars, job.roles[0])
-        test, classes = self.test(job) if job.tests else ({}, {})
+        val = {metric: {role: curve[-1][1] for role, curve in by_role.items()} for metric, by_role in curves.items()}
+        require_scores(val, job.work_dir / 'train.log')
+        validations = [entry for entry in scalars if role_scores(entry)]
+        test, classes = self.test(job) if job.tests else ({}, class_scores(validations[-1], '', job.roles[0]))
         logged = [entry['memory'] for entry in scalars if 'memory' in entry]
         return {
             'suite': job.suite,
@@ -114,8 +117,7 @@ class Launcher:
             'cfg_options': list(job.options),
             'work_dir': '/'.join(job.work_dir.parts[-2:]),
             'iterations': job.iterations,
-            'val': {role: curve[-1][1] for role, curve in curves.items()},
-            'test': test,
+            **score_fields(val, test),
             'classes': classes,
             'time': seconds_per_iteration(scalars),
             'memory': max(logged, default=usage['memory']),
@@ -134,15 +136,19 @@ class Launcher:
         done.write_text(json.dumps(usage))
         return usage
 
-    def test(self, job: Job) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-        """mIoU, and IoU by class, of every trainable role on the test split."""
+    def test(self, job: Job) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+        """Test every trainable role on the test split.
+
+        Returns:
+            ``{metric: {role: percent}}`` and, for the main metric, ``{role: {class: percent}}``.
+        """
         checkpoint = newest_checkpoint(job.work_dir)
         if checkpoint is None:
             raise RunFailedError(
                 f'{job.work_dir} holds no checkpoint: set default_hooks.checkpoint to save the last one'
             )
-        scores: dict[str, float] = {}
-        classes = {}
+        scores: dict[str, dict[str, float]] = {}
+        classes: dict[str, dict[str, float]] = {}
         for role in job.roles:
             folder = job.work_dir / f'test_{role}'
             log = folder.with_suffix('.log')
@@ -150,8 +156,11 @@ class Launcher:
             arguments = [self.root / job.config, checkpoint, '--work-dir', folder, *chosen, *self._options(job)]
             self._call('test.py', arguments, log)
             metrics = json.loads(sorted(folder.glob('*/*.json'))[-1].read_text())
-            scores[role] = role_scores(metrics, role)[role]
-            classes[role] = class_scores(log.read_text(encoding='utf-8', errors='replace'))
+            found = role_scores(metrics, role)
+            require_scores(found, log)
+            for metric, by_role in found.items():
+                scores.setdefault(metric, {}).update(by_role)
+            classes |= class_scores(metrics, log.read_text(encoding='utf-8', errors='replace'), role)
         return scores, classes
 
     def stop(self) -> None:
@@ -250,6 +259,19 @@ def finished(
             progress.update(total, completed=sum(progress.tasks[bar].completed for bar in bars.values()))
             for future in ended:
                 yield pending.pop(future), future
+
+
+def require_scores(scores: Mapping[str, object], log: Path) -> None:
+    """Check that an evaluation gave a score.
+
+    Raises:
+        RunFailedError: If not.
+    """
+    if not scores:
+        raise RunFailedError(
+            f'{log} tells none of {", ".join(metric.key for metric in METRICS)}: use IoUMetric or CocoMetric; '
+            'CocoMetric gives none to a detector that finds nothing at all'
+        )
 
 
 def check_same_config(job: Job) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmadm.utils.metrics import role_scores
+
 Record = dict[str, Any]
+Scores = Mapping[str, Mapping[str, float]]
+Curves = dict[str, dict[str, list[tuple[int, float]]]]
+
+_ROLES = ('student', 'teacher')
 
 
 def read_scalars(work_dir: Path) -> list[Record]:
@@ -47,27 +52,13 @@ def training_entries(scalars: Iterable[Record]) -> list[Record]:
     return [entry for entry in scalars if 'loss' in entry]
 
 
-def role_scores(metrics: Record, stock_role: str = 'student') -> dict[str, float]:
-    """mIoU in percent by role.
-
-    Args:
-        metrics: Logged metrics, ``student/mIoU`` style from a role-wise validation or a bare ``mIoU``.
-        stock_role: The role to which a bare ``mIoU`` belongs.
-    """
-    scores = {}
-    for key, value in metrics.items():
-        role, _, name = key.rpartition('/')
-        if name == 'mIoU':
-            scores[role or stock_role] = float(value)
-    return scores
-
-
-def validation_curves(scalars: Iterable[Record], stock_role: str = 'student') -> dict[str, list[tuple[int, float]]]:
-    """``{role: [(iteration, mIoU), ...]}`` from the validations among ``scalars``."""
-    curves: dict[str, list[tuple[int, float]]] = {}
+def validation_curves(scalars: Iterable[Record], stock_role: str = 'student') -> Curves:
+    """``{metric: {role: [(iteration, percent), ...]}}`` from the validations among ``scalars``, main metric first."""
+    curves: Curves = {}
     for entry in scalars:
-        for role, score in role_scores(entry, stock_role).items():
-            curves.setdefault(role, []).append((int(entry['step']), score))
+        for metric, by_role in role_scores(entry, stock_role).items():
+            for role, score in by_role.items():
+                curves.setdefault(metric, {}).setdefault(role, []).append((int(entry['step']), score))
     return curves
 
 
@@ -83,11 +74,43 @@ def seconds_per_iteration(scalars: Iterable[Record]) -> float:
     return statistics.median(times[1:] or times)
 
 
-def class_scores(log: str) -> dict[str, float]:
-    """IoU in percent by class from the last table in a log, the only place where mmseg's ``IoUMetric`` leaves it."""
-    table = log.rpartition('per class results')[2]
-    rows = re.findall(r'^\|\s*(\S[^|]*?)\s*\|\s*([\d.]+|nan)\s*\|.*$', table, flags=re.MULTILINE)
-    return {name: float(value) for name, value in rows if value != 'nan'}
+def score_fields(val: Scores, test: Scores) -> Record:
+    """What a result record says about scores.
+
+    Args:
+        val: ``{metric: {role: percent}}`` of the last validation, main metric first.
+        test: Those on the test split; empty if there is none.
+
+    Returns:
+        ``metric``, the main one's name; ``val`` and ``test``, its scores by role; ``further``, the same by split for
+        every other metric.
+    """
+    main, *others = val
+    return {
+        'metric': main,
+        'val': dict(val[main]),
+        'test': dict(test.get(main, {})),
+        'further': {name: {'val': dict(val[name]), 'test': dict(test.get(name, {}))} for name in others},
+    }
+
+
+def metric_of(record: Record) -> str:
+    """Name of a record's main metric; records that were written before there were two say nothing."""
+    return str(record.get('metric', 'mIoU'))
+
+
+def record_scores(record: Record, split: str) -> Scores:
+    """``{metric: {role: percent}}`` on a split, main metric first."""
+    further = record.get('further', {})
+    return {metric_of(record): record[split], **{name: by_split[split] for name, by_split in further.items()}}
+
+
+def by_metric(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records by main metric: what one table can hold."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(metric_of(record), []).append(record)
+    return groups
 
 
 @dataclass(frozen=True)
@@ -96,14 +119,14 @@ class Row:
 
     Attributes:
         method: Name of the method in its suite.
-        scores: mIoU in percent by role, one per seed.
+        scores: Percent by metric and role, one per seed; main metric first.
         times: Seconds per iteration.
         memory: Peak memory in MiB.
         parameters: Number of parameters by role.
     """
 
     method: str
-    scores: dict[str, list[float]]
+    scores: dict[str, dict[str, list[float]]]
     times: list[float]
     memory: list[float]
     parameters: dict[str, int]
@@ -123,7 +146,7 @@ def summarise(records: Iterable[Record]) -> list[Row]:
     """Join the seeds of each method, in the order in which the methods come.
 
     Args:
-        records: Result records of one suite, as ``tools/benchmark.py run`` writes them.
+        records: Result records of one suite and main metric, as ``tools/benchmark.py run`` writes them.
     """
     records = list(records)
     split = scored_split(records)
@@ -133,7 +156,10 @@ def summarise(records: Iterable[Record]) -> list[Row]:
     return [
         Row(
             method,
-            {role: [record[split][role] for record in group] for role in group[0][split]},
+            {
+                metric: {role: [record_scores(record, split)[metric][role] for record in group] for role in by_role}
+                for metric, by_role in record_scores(group[0], split).items()
+            },
             [record['time'] for record in group],
             [record['memory'] for record in group],
             group[0]['parameters'],
@@ -150,35 +176,38 @@ def spread(values: list[float], digits: int = 2) -> str:
     return mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values):.{digits}f}'
 
 
-def header(split: str) -> list[str]:
+def header(split: str, metrics: Sequence[str]) -> list[str]:
     """Column titles that go with :func:`cells`."""
     return [
         'method',
-        f'student mIoU ({split})',
-        f'teacher mIoU ({split})',
+        *(f'{role} {metric} ({split})' for role in _ROLES for metric in metrics),
         'seeds',
         's / iteration',
         'peak memory (MiB)',
-        'student parameters',
-        'teacher parameters',
+        *(f'{role} parameters' for role in _ROLES),
     ]
 
 
 def cells(row: Row) -> list[str]:
     """One table row as text; a role that the method does not have is a dash."""
-    sizes = [f'{row.parameters[role]:,}' if role in row.parameters else '-' for role in ('student', 'teacher')]
     return [
         row.method,
-        spread(row.scores.get('student', [])),
-        spread(row.scores.get('teacher', [])),
+        *(spread(by_role.get(role, [])) for role in _ROLES for by_role in row.scores.values()),
         str(row.seeds),
         f'{statistics.median(row.times):.3f}',
         f'{statistics.mean(row.memory):,.0f}',
-        *sizes,
+        *(f'{row.parameters[role]:,}' if role in row.parameters else '-' for role in _ROLES),
     ]
 
 
 def markdown_table(rows: Iterable[Row], split: str) -> str:
     """The results as a Markdown table."""
-    lines = [header(split), ['---'] * len(header(split)), *map(cells, rows)]
+    rows = list(rows)
+    titles = header(split, list(rows[0].scores))
+    lines = [titles, ['---'] * len(titles), *map(cells, rows)]
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
+
+
+def markdown_tables(records: Iterable[Record]) -> str:
+    """One Markdown table for each main metric."""
+    return '\n'.join(markdown_table(summarise(group), scored_split(group)) for group in by_metric(records).values())

@@ -35,12 +35,15 @@ STYLE = {
 }
 
 
-def learning_figure(title: str, curves: Mapping[str, Sequence[Curve]], colours: Mapping[str, str]) -> Figure:
-    """Validation mIoU of one role over the iterations, one line per method.
+def learning_figure(
+    title: str, score: str, curves: Mapping[str, Sequence[Curve]], colours: Mapping[str, str]
+) -> Figure:
+    """Validation score of one role over the iterations, one line per method.
 
     Args:
         title: Title of the panel.
-        curves: ``{method: [curve of each seed]}``, a curve being (iteration, mIoU in percent) pairs.
+        score: Name of the score.
+        curves: ``{method: [curve of each seed]}``, a curve being (iteration, percent) pairs.
         colours: Colour of each method.
 
     Returns:
@@ -50,7 +53,7 @@ def learning_figure(title: str, curves: Mapping[str, Sequence[Curve]], colours: 
         figure, panel = one_panel(title)
         for method, seeds in curves.items():
             draw_band(panel, seeds, colours[method], method)
-        panel.set_ylabel('val mIoU (%)')
+        panel.set_ylabel(f'val {score} (%)')
         panel.legend()
     return figure
 
@@ -70,7 +73,9 @@ def loss_figure(title: str, losses: Mapping[str, Curve]) -> Figure:
             style = '--' if key.startswith('teacher.') else '-'
             panel.plot(steps, values, style, color=kind_colour(key), linewidth=1.6, label=key)
         panel.set_ylim(bottom=0)
-        panel.legend(fontsize=8)
+        # below the lines: a pair of detectors has more of them than fit beside
+        figure.set_figheight(figure.get_figheight() + 0.1 * len(losses))
+        figure.legend(loc='outside lower center', ncols=2, fontsize=8)
     return figure
 
 
@@ -93,6 +98,31 @@ def class_figure(names: Sequence[str], values: Sequence[float], label: str) -> F
     return figure
 
 
+def method_figure(scores: Mapping[str, Mapping[str, float]], colours: Mapping[str, str], label: str) -> Figure:
+    """Horizontal bars by class, one per method side by side; the first class is on top.
+
+    Args:
+        scores: ``{method: {class: value}}``.
+        colours: Colour of each method.
+        label: Title of the value axis.
+    """
+    names = list(dict.fromkeys(name for by_class in scores.values() for name in by_class))
+    height = 0.8 / len(scores)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7, 1.1 + 0.16 * len(names) * (len(scores) + 1)), layout='constrained')
+        panel = figure.subplots()
+        for number, (method, by_class) in enumerate(scores.items()):
+            places = [row + (number + 0.5) * height - 0.4 for row, name in enumerate(names) if name in by_class]
+            values = [by_class[name] for name in names if name in by_class]
+            panel.barh(places, values, height, color=colours[method], label=method)
+        panel.set(xlabel=label, yticks=range(len(names)), yticklabels=names)
+        panel.invert_yaxis()
+        panel.set_axisbelow(True)
+        panel.grid(visible=False, axis='y')
+        panel.legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=4)
+    return figure
+
+
 def one_panel(title: str) -> tuple[Figure, Axes]:
     """An empty figure over the iterations, small enough to be read on a telephone."""
     figure = Figure(figsize=(5.2, 3.4), layout='constrained')
@@ -107,9 +137,16 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
 
 
 def kind_colour(key: str) -> str:
-    """The colour of a kind of loss: task losses are grey."""
+    """The colour of a kind of loss: task losses are grey, those of a detector light, medium and dark."""
     kinds = {'loss_mutual': 1, 'loss_consensus': 2, 'similarity': 3, 'loss_transfer': 4, 'loss_divergence': 5}
-    return PALETTE[kinds.get(key.rpartition('.')[2], 0)]
+    shades = {
+        'loss_bbox': '#b4bbc5',
+        'loss_centerness': '#374151',
+        'foreground': PALETTE[6],
+        'foreground_area': '#b9def5',
+    }
+    kind = key.rpartition('.')[2]
+    return shades.get(kind, PALETTE[kinds.get(kind, 0)])
 
 
 def draw_band(panel: Axes, seeds: Sequence[Curve], colour: str, label: str) -> None:

@@ -9,20 +9,23 @@ from typing import Any
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from mmadm.utils.metrics import TASKS
 from mmadm.utils.runs import (
     Record,
     Row,
+    by_metric,
     cells,
     header,
+    metric_of,
     read_scalars,
     scored_split,
     summarise,
     training_entries,
     validation_curves,
 )
+from mmadm.visualization.boxes import SAME, SURE
 from mmadm.visualization.curves import (
     Curve,
     class_figure,
@@ -30,22 +33,12 @@ from mmadm.visualization.curves import (
     learning_figure,
     loss_figure,
     method_colours,
-    png_uri,
+    method_figure,
 )
-from mmadm.visualization.samples import (
-    FinishedRun,
-    open_run,
-    paint,
-    png,
-    predict,
-    rgb_image,
-    right_pixels,
-    spread_indices,
-    truth,
-)
+from mmadm.visualization.examples import EXAMPLES, Picture, class_map, examples, picture, plot
+from mmadm.visualization.samples import FinishedRun, open_run, png, rgb_image, spread_indices
 from mmadm.visualization.similarity import colour_map, heat_overlay, mean_by_class
 
-EXAMPLES = 4
 CLASS_IMAGES = 40
 
 
@@ -64,14 +57,6 @@ class Maps:
     divergence: Tensor
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An image of the page: its ``data:`` address and the words below it."""
-
-    uri: str
-    caption: str
-
-
 #: Computes the maps for a batch of a run, or None if its model has no ADM distiller
 MapsOf = Callable[[nn.Module, dict[str, Any]], Maps | None]
 
@@ -88,110 +73,102 @@ def write_report(folder: Path, records: Sequence[Record], target: Path, title: s
         maps_of: Computes similarity and weights with a run's model. Passed in, because this package knows neither
             distillers nor adapters.
     """
-    first = {record['method']: record for record in reversed(records)}
-    first = {record['method']: first[record['method']] for record in records}
-    runs = {method: open_run(folder / record['work_dir']) for method, record in first.items()}
-    rows = summarise(records)
     environment = Environment(
         loader=PackageLoader('mmadm.visualization'), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     page = environment.get_template('report.html.j2').render(
         title=title,
         note=note,
-        header=header(scored_split(records)),
-        rows=[(row.method, cells(row)[1:], gain(row, rows)) for row in rows],
-        learning=learning_plots(folder, records),
-        losses=[plot(loss_figure(m, loss_curves(folder / r['work_dir'])), f'losses of {m}') for m, r in first.items()],
-        **examples(runs),
-        similarity=similarity_section(runs, maps_of),
-        classes=class_table(first),
-        records=records,
-        environment=records[-1],
+        sure=SURE,
+        same=SAME,
+        tasks=[task_sections(folder, group, maps_of) for group in by_metric(records).values()],
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page, encoding='utf-8')
 
 
+def task_sections(folder: Path, records: Sequence[Record], maps_of: MapsOf) -> dict[str, Any]:
+    """Everything that the page says about the runs of one task, see :func:`write_report`."""
+    metric = metric_of(records[0])
+    task = TASKS[metric]
+    first: dict[str, Record] = {}
+    for record in records:
+        first.setdefault(record['method'], record)
+    runs = {method: open_run(folder / record['work_dir']) for method, record in first.items()}
+    rows = summarise(records)
+    return dict(
+        name=task,
+        metric=metric,
+        header=header(scored_split(records), list(rows[0].scores)),
+        rows=[(row.method, cells(row)[1:], gain(row, rows)) for row in rows],
+        learning=learning_plots(folder, records),
+        losses=[plot(loss_figure(m, loss_curves(folder / r['work_dir'])), f'losses of {m}') for m, r in first.items()],
+        **examples(runs, task),
+        similarity=similarity_section(runs, task, maps_of),
+        classes=class_table(first),
+        records=records,
+        environment=records[-1],
+    )
+
+
 def gain(row: Row, rows: Sequence[Row]) -> str:
-    """How far a method's student is above the plain student in points, as text; empty where that says nothing."""
-    means = {r.method: sum(r.scores['student']) / r.seeds for r in rows if 'student' in r.scores}
-    if row.method == 'student' or not {'student', row.method} <= means.keys():
+    """How far a method's student is above the plain student in points, as text; empty where that says nothing.
+
+    The plain student of ``adm_mbv2`` is ``student_mbv2``.
+    """
+    scores = {r.method: next(iter(r.scores.values())) for r in rows}
+    means = {method: sum(s['student']) / len(s['student']) for method, s in scores.items() if 'student' in s}
+    plain = '_'.join(['student', *row.method.split('_')[1:]])
+    if row.method == plain or not {plain, row.method} <= means.keys():
         return ''
-    return f'{means[row.method] - means["student"]:+.2f}'
-
-
-def plot(figure: Figure, caption: str) -> Picture:
-    """A figure as a picture of the page."""
-    return Picture(png_uri(figure), caption)
+    return f'{means[row.method] - means[plain]:+.2f}'
 
 
 def learning_plots(folder: Path, records: Sequence[Record]) -> list[Picture]:
     """One plot per role with the validation curves of every method that trains it."""
     colours = method_colours(list(dict.fromkeys(record['method'] for record in records)))
+    metric = metric_of(records[0])
     return [
-        plot(learning_figure(role, by_method, colours), f'validation mIoU of the role {role} by method')
+        plot(learning_figure(role, metric, by_method, colours), f'validation {metric} of the role {role} by method')
         for role, by_method in learning_curves(folder, records).items()
     ]
 
 
 def learning_curves(folder: Path, records: Sequence[Record]) -> dict[str, dict[str, list[Curve]]]:
-    """``{role: {method: [curve of each seed]}}`` from the runs' logs."""
+    """``{role: {method: [curve of each seed]}}`` of the main metric from the runs' logs."""
     curves: dict[str, dict[str, list[Curve]]] = {}
     for record in records:
         stock_role = next(iter(record['val']))
-        by_role = validation_curves(read_scalars(folder / record['work_dir']), stock_role)
-        for role, curve in by_role.items():
+        found = validation_curves(read_scalars(folder / record['work_dir']), stock_role)
+        for role, curve in found[metric_of(record)].items():
             curves.setdefault(role, {}).setdefault(record['method'], []).append(curve)
     return curves
 
 
 def loss_curves(work_dir: Path) -> dict[str, Curve]:
-    """Every single loss and every similarity that a training logged, by key; totals are left out."""
+    """Every single loss and every monitor of ADM that a training logged, by key; totals are left out."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for entry in training_entries(read_scalars(work_dir)):
         for key, value in entry.items():
-            if key.rpartition('.')[2].startswith(('loss_', 'similarity')):
+            if key.rpartition('.')[2].startswith(('loss_', 'similarity', 'foreground')):
                 curves.setdefault(key, []).append((entry['step'], value))
     return dict(curves)
 
 
-def examples(runs: dict[str, FinishedRun]) -> dict[str, Any]:
-    """Rows of image, ground truth and the prediction of every method, for images spread over the data set.
-
-    Returns:
-        ``examples``, the rows, and ``legend``: (name, CSS colour) of the classes that they show.
-    """
-    dataset = next(iter(runs.values())).dataset
-    names, palette = dataset.metainfo['classes'], dataset.metainfo['palette']
-    table, shown = [], set()
-    for index in spread_indices(len(dataset), EXAMPLES):
-        item = dataset[index]
-        labels = truth(item)
-        shown |= set(labels.unique().tolist())
-        row = [picture(rgb_image(item), 'image'), picture(paint(labels, palette), 'ground truth')]
-        for method, run in runs.items():
-            prediction = predict(run, item)
-            shown |= set(prediction.unique().tolist())
-            caption = f'{method}: {right_pixels(prediction, labels):.1f} % of pixels right'
-            row.append(picture(paint(prediction, palette), caption))
-        table.append(row)
-    legend = [(names[i], f'rgb{tuple(palette[i])}') for i in range(len(names)) if i in shown]
-    return {'examples': table, 'legend': legend}
-
-
-def similarity_section(runs: dict[str, FinishedRun], maps_of: MapsOf) -> dict[str, Any] | None:
+def similarity_section(runs: dict[str, FinishedRun], task: str, maps_of: MapsOf) -> dict[str, Any] | None:
     """Overlays, colour scales and mean similarity by class for the first run that has an ADM distiller."""
     for method, run in runs.items():
         indices = spread_indices(len(run.dataset), CLASS_IMAGES)
         items = [run.dataset[index] for index in indices]
         maps = [maps_of(run.model, item) for item in items]
         if None not in maps:
-            return {'method': method, **draw_maps(run, items, maps)}
+            labels = [class_map(run.dataset, index, task) for index in indices]
+            return {'method': method, **draw_maps(items, maps), **draw_classes(run, labels, maps, task)}
     return None
 
 
-def draw_maps(run: FinishedRun, items: list[dict[str, Any]], maps: list[Maps]) -> dict[str, Any]:
-    """Pictures of the maps on one scale for all images, and the mean by class."""
+def draw_maps(items: list[dict[str, Any]], maps: list[Maps]) -> dict[str, Any]:
+    """Pictures of the maps on one scale for all images."""
     shown = spread_indices(len(items), EXAMPLES)
     limits: dict[str, tuple[float, float]] = {}
     rows = [[picture(rgb_image(items[i]), 'image')] for i in shown]
@@ -207,45 +184,44 @@ def draw_maps(run: FinishedRun, items: list[dict[str, Any]], maps: list[Maps]) -
         for row, i in zip(rows, shown, strict=True):
             overlay = heat_overlay(rgb_image(items[i]), getattr(maps[i], name)[0], *limits[title], colours)
             row.append(picture(overlay, title))
-    classes = run.dataset.metainfo['classes']
-    totals = class_similarity(items, maps, len(classes))
-    return {
-        'rows': rows,
-        'scales': [
-            (title, *(f'{limit:.2f}' for limit in limits[title]), scale(colours)) for _, title, colours in kinds
-        ],
-        'by_class': plot(class_figure(classes, totals.tolist(), 'mean similarity'), 'mean similarity by class'),
-        'images': len(items),
-    }
+    scales = [(title, *(f'{limit:.2f}' for limit in limits[title]), scale(colours)) for _, title, colours in kinds]
+    return {'rows': rows, 'scales': scales}
 
 
-def class_similarity(items: list[dict[str, Any]], maps: list[Maps], num_classes: int) -> Tensor:
+def draw_classes(run: FinishedRun, labels: list[Tensor], maps: list[Maps], task: str) -> dict[str, Any]:
+    """Bars of the mean similarity by class; what lies outside of all boxes counts as a class."""
+    classes = [*run.dataset.metainfo['classes'], *(['background'] if task == 'detection' else [])]
+    totals = class_similarity(labels, maps, len(classes))
+    bars = class_figure(classes, totals.tolist(), 'mean similarity')
+    return {'by_class': plot(bars, 'mean similarity by class'), 'images': len(maps)}
+
+
+def class_similarity(labels: list[Tensor], maps: list[Maps], num_classes: int) -> Tensor:
     """Mean similarity by class over all images, each image's map resized to its own labels; shape (K,)."""
     totals, counts = torch.zeros(num_classes), torch.zeros(num_classes)
-    for item, found in zip(items, maps, strict=True):
-        labels = truth(item)
-        here = torch.bincount(labels[labels != 255].long(), minlength=num_classes)
-        totals += torch.nan_to_num(mean_by_class(found.similarity, labels[None], num_classes)) * here
+    for ids, found in zip(labels, maps, strict=True):
+        here = torch.bincount(ids[ids != 255].long(), minlength=num_classes)
+        totals += torch.nan_to_num(mean_by_class(found.similarity, ids[None], num_classes)) * here
         counts += here
     return totals / counts
 
 
 def class_table(first: dict[str, Record]) -> dict[str, Any] | None:
-    """IoU by class of each method's deployed network, if test logs held it."""
+    """Main score by class of each method's roles, if logs held it, and bars of it for the students."""
     scores = {method: record['classes'] for method, record in first.items()}
     columns = {f'{m} {role}': by_class for m, by_role in scores.items() for role, by_class in by_role.items()}
     if not columns:
         return None
     names = list(dict.fromkeys(name for by_class in columns.values() for name in by_class))
+    score = metric_of(next(iter(first.values()))).removeprefix('m')
+    students = {method: by_role['student'] for method, by_role in scores.items() if 'student' in by_role}
+    bars = method_figure(students, method_colours(list(first)), f'{score} (%)') if students else None
     return {
+        'score': score,
         'columns': list(columns),
         'rows': [(name, [column.get(name) for column in columns.values()]) for name in names],
+        'bars': [plot(bars, f'{score} of the students by class')] if bars else [],
     }
-
-
-def picture(image: Any, caption: str) -> Picture:
-    """An RGB image (H, W, 3) with its caption."""
-    return Picture(data_uri(png(image)), caption)
 
 
 def scale(colours: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def open_run(work_dir: Path) -> FinishedRun:
         warnings.simplefilter('ignore')  # the training told them
         model = MODELS.build(cfg.model)
     model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
-    return FinishedRun(cfg, model.eval(), DATASETS.build(cfg.test_dataloader.dataset))
+    with redirect_stdout(io.StringIO()):  # pycocotools prints
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    return FinishedRun(cfg, model.eval(), dataset)
 
 
 def spread_indices(length: int, count: int) -> list[int]:
@@ -77,10 +80,16 @@ def truth(item: dict[str, Any]) -> Tensor:
     return item['data_samples'].gt_sem_seg.data.squeeze(0)
 
 
+def run_model(run: FinishedRun, item: dict[str, Any]) -> Any:
+    """The data sample that the deploy role, or the stock model, predicts for a packed one."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the training told them
+        return run.model.test_step(pseudo_collate([item]))[0]
+
+
 def predict(run: FinishedRun, item: dict[str, Any]) -> Tensor:
-    """What the deploy role, or the stock model, predicts: class ids (H, W)."""
-    with torch.no_grad():
-        return run.model.test_step(pseudo_collate([item]))[0].pred_sem_seg.data.squeeze(0).cpu()
+    """Class ids (H, W) that a segmentation run predicts."""
+    return run_model(run, item).pred_sem_seg.data.squeeze(0).cpu()
 
 
 def paint(labels: Tensor, palette: Sequence[Sequence[int]], ignore_index: int = 255) -> Image:
@@ -97,11 +106,14 @@ def right_pixels(prediction: Tensor, labels: Tensor, ignore_index: int = 255) ->
     return 100 * (prediction == labels)[valid].double().mean().item()
 
 
-def png(image: Image, width: int = 480) -> bytes:
-    """Encode an RGB image, small ones enlarged by a whole factor to at least ``width`` pixels, edges kept sharp."""
+def enlarge(image: Image, width: int = 480) -> Image:
+    """Enlarge a small image by a whole factor to at least ``width`` pixels, edges kept sharp; always a copy."""
     factor = max(1, -(-width // image.shape[1]))
-    picture = PILImage.fromarray(image)
-    picture = picture.resize((picture.width * factor, picture.height * factor), PILImage.Resampling.NEAREST)
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def png(image: Image, width: int = 480) -> bytes:
+    """Encode an RGB image, small ones enlarged to at least ``width`` pixels."""
     buffer = io.BytesIO()
-    picture.save(buffer, format='PNG', optimize=True)
+    PILImage.fromarray(enlarge(image, width)).save(buffer, format='PNG', optimize=True)
     return buffer.getvalue()

@@ -199,12 +199,16 @@ def test_curves_come_from_the_logs(bench):
 
 
 def test_gain_is_told_in_points_over_the_plain_student():
-    rows = [
-        SimpleNamespace(method='student', scores={'student': [30.0, 32.0]}, seeds=2),
-        SimpleNamespace(method='adm', scores={'student': [34.0], 'teacher': [40.0]}, seeds=1),
-        SimpleNamespace(method='teacher', scores={'teacher': [40.0]}, seeds=1),
-    ]
-    assert [gain(row, rows) for row in rows] == ['', '+3.00', '']
+    means = {
+        'student': {'student': [30.0, 32.0]},
+        'adm': {'student': [34.0], 'teacher': [40.0]},
+        'teacher': {'teacher': [40.0]},
+        'student_mbv2': {'student': [20.0]},
+        'adm_mbv2': {'student': [19.5]},
+    }
+    # what a second metric says does not count
+    rows = [SimpleNamespace(method=m, scores={'AP': by_role, 'AP50': {}}) for m, by_role in means.items()]
+    assert [gain(row, rows) for row in rows] == ['', '+3.00', '', '', '-0.50']
     assert gain(rows[1], rows[1:]) == ''
 
 

@@ -7,7 +7,8 @@ import pytest
 from mmengine.config import Config
 from tiny_runs import ROOT, load_tool
 
-METHODS = ('student', 'dml', 'adm')
+METHODS = ('student', 'dml', 'adm', 'student_det', 'adm_det')
+PAIRS = [('student', 'dml'), ('student', 'adm'), ('student_det', 'adm_det')]
 
 
 @pytest.fixture(scope='module')
@@ -23,16 +24,23 @@ def demo():
 
 
 @pytest.mark.parametrize('key', ['train_dataloader', 'val_dataloader', 'param_scheduler', 'train_cfg', 'randomness'])
-def test_the_methods_share_data_schedule_and_seed(configs, key):
-    assert configs['student'][key] == configs['dml'][key] == configs['adm'][key]
+@pytest.mark.parametrize(('plain', 'method'), PAIRS)
+def test_the_methods_share_data_schedule_and_seed(configs, plain, method, key):
+    assert configs[plain][key] == configs[method][key]
 
 
-def test_the_methods_share_the_student_and_its_optimiser(configs):
-    plain = configs['student']
-    for method in ('dml', 'adm'):
-        assert configs[method].model.roles.student == plain.model
-        assert configs[method].optim_wrapper.student.optimizer == plain.optim_wrapper.optimizer
+@pytest.mark.parametrize(('plain', 'method'), PAIRS)
+def test_the_methods_share_the_student_and_its_optimiser(configs, plain, method):
+    assert configs[method].model.roles.student == configs[plain].model
+    assert configs[method].optim_wrapper.student.optimizer == configs[plain].optim_wrapper.optimizer
+
+
+def test_mutual_learning_and_adm_share_the_teacher(configs):
     assert configs['dml'].model.roles == configs['adm'].model.roles
+
+
+def test_the_demo_runs_its_whole_suite(demo):
+    assert set(demo.METHODS) == set(demo.benchmark.SUITES['demo']) == set(METHODS)
 
 
 def test_runs_of_a_changed_config_are_removed_and_no_others(demo, tmp_path):
@@ -52,7 +60,13 @@ def test_the_table_says_what_the_figures_are_not(demo, capsys):
         method='adm', seed=0, val={'student': 41.5, 'teacher': 44.25}, test={}, time=0.1234, memory=600.0,
         parameters={'student': 195835, 'teacher': 777187},
     )  # fmt: skip
-    demo.show([record], demo.Console(width=120))
+    detector = dict(
+        method='adm_det', seed=0, metric='AP', val={'student': 12.5}, test={}, time=0.25, memory=600.0,
+        further={'AP50': {'val': {'student': 30.5}, 'test': {}}}, parameters={'student': 90210},
+    )  # fmt: skip
+    demo.show([record, detector], demo.Console(width=120))
     shown = capsys.readouterr().out
     for text in ('adm', '41.50', '44.25', '0.123', '195,835', '777,187', 'not Cityscapes results'):
+        assert text in shown
+    for text in ('segmentation', 'detection', 'adm_det', 'AP50', '12.50', '30.50', '90,210'):
         assert text in shown

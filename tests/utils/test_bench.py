@@ -21,8 +21,9 @@ if sys.argv[-1] == 'mode=fail':
 block = b'x' * (600 << 20) if sys.argv[-1] == 'mode=large' else b''
 log = work_dir / '1' / 'vis_data'
 log.mkdir(parents=True)
+scores = {} if sys.argv[-1] == 'mode=blind' else dict(mIoU=7.0)
 (log / 'scalars.json').write_text(
-    json.dumps(dict(loss=1.0, time=0.5, step=1)) + chr(10) + json.dumps(dict(mIoU=7.0, step=1)) + chr(10))
+    json.dumps(dict(loss=1.0, time=0.5, step=1)) + chr(10) + json.dumps(dict(scores, step=1)) + chr(10))
 (work_dir / 'arguments').write_text(json.dumps([sys.argv[1:], os.environ.get('OMP_NUM_THREADS')]))
 """
 
@@ -50,6 +51,11 @@ def test_a_run_is_called_as_openmmlab_users_call_it(root):
     ]  # fmt: skip
     assert threads == '3'
     assert (record['val'], record['time'], record['work_dir']) == ({'student': 7.0}, 0.5, 'good/seed5')
+
+
+def test_a_run_without_a_score_fails_and_says_what_would_give_one(root):
+    with pytest.raises(RunFailedError, match=r'mIoU, coco/bbox_mAP.*use IoUMetric or CocoMetric'):
+        Launcher(root).run(job(root, 'blind'))
 
 
 def test_memory_is_that_of_the_process(root):

@@ -5,13 +5,14 @@ import json
 import pytest
 
 from mmadm.utils.runs import (
+    by_metric,
     cells,
-    class_scores,
     header,
     markdown_table,
+    markdown_tables,
     read_json_lines,
     read_scalars,
-    role_scores,
+    score_fields,
     scored_split,
     seconds_per_iteration,
     spread,
@@ -46,19 +47,15 @@ def test_no_log_is_no_entries(tmp_path):
     assert read_json_lines(tmp_path / 'results.jsonl') == []
 
 
-def test_scores_by_role():
-    stock = {'aAcc': 80.0, 'mIoU': 40.5, 'step': 8}
-    assert role_scores(stock) == {'student': 40.5}
-    assert role_scores(stock, 'teacher') == {'teacher': 40.5}
-    assert role_scores({'student/mIoU': 1.0, 'teacher/mIoU': 2.0, 'teacher/mAcc': 3.0}) == {
-        'student': 1.0,
-        'teacher': 2.0,
-    }
-
-
 def test_validation_curves_leave_training_steps_out():
     scalars = [step(1), {'student/mIoU': 1.0, 'teacher/mIoU': 2.0, 'step': 2}, {'student/mIoU': 3.0, 'step': 4}]
-    assert validation_curves(scalars) == {'student': [(2, 1.0), (4, 3.0)], 'teacher': [(2, 2.0)]}
+    assert validation_curves(scalars) == {'mIoU': {'student': [(2, 1.0), (4, 3.0)], 'teacher': [(2, 2.0)]}}
+
+
+def test_validation_curves_of_a_detector_start_with_the_main_metric():
+    scalars = [{'coco/bbox_mAP_50': 0.5, 'coco/bbox_mAP': 0.25, 'step': 2}]
+    curves = validation_curves(scalars, 'teacher')
+    assert list(curves.items()) == [('AP', {'teacher': [(2, 25.0)]}), ('AP50', {'teacher': [(2, 50.0)]})]
 
 
 def test_seconds_are_the_median_without_the_start():
@@ -67,23 +64,6 @@ def test_seconds_are_the_median_without_the_start():
     assert seconds_per_iteration(scalars[:1]) == 90.0
     with pytest.raises(ValueError, match=r'logger\.interval'):
         seconds_per_iteration(scalars[-1:])
-
-
-def test_class_scores_are_those_of_the_last_table():
-    table = """11/21 23:00:00 - mmengine - INFO - per class results:
-11/21 23:00:00 - mmengine - INFO -
-+---------------+-------+-------+
-|     Class     |  IoU  |  Acc  |
-+---------------+-------+-------+
-|      road     | 93.12 | 97.31 |
-| traffic light |  {}  |  10.0 |
-|      sky      |  {}  |  nan  |
-+---------------+-------+-------+
-11/21 23:00:00 - mmengine - INFO - Iter(test) [2/2]    aAcc: 87.3100  mIoU: 18.9000
-"""
-    # the sky was seen in the first table only
-    assert class_scores(table.format(1.0, 2.0) + table.format(4.5, 'nan')) == {'road': 93.12, 'traffic light': 4.5}
-    assert class_scores('no table here') == {}
 
 
 def record(method, seed, student, teacher=None, test=True, **changes):
@@ -103,6 +83,56 @@ RECORDS = [
 ]
 
 
+def detector(method, seed, **scores):
+    """Record of a detector from (AP, AP50) by role; in validation each is 1 more."""
+    test = {name: {role: pair[i] for role, pair in scores.items()} for i, name in enumerate(('AP', 'AP50'))}
+    val = {name: {role: score + 1 for role, score in by_role.items()} for name, by_role in test.items()}
+    return record(method, seed, 0.0) | score_fields(val, test)
+
+
+DETECTORS = [
+    detector('student', 0, student=(20.0, 40.0)),
+    detector('adm', 0, student=(22.0, 41.0), teacher=(30.0, 50.0)),
+    detector('adm', 1, student=(24.0, 43.0), teacher=(30.0, 51.0)),
+]
+
+
+def test_score_fields():
+    assert score_fields({'mIoU': {'student': 1.0}}, {}) == {
+        'metric': 'mIoU', 'val': {'student': 1.0}, 'test': {}, 'further': {}
+    }  # fmt: skip
+    fields = score_fields({'AP': {'teacher': 1.0}, 'AP50': {'teacher': 2.0}}, {'AP': {'teacher': 3.0}})
+    assert fields == {
+        'metric': 'AP',
+        'val': {'teacher': 1.0},
+        'test': {'teacher': 3.0},
+        'further': {'AP50': {'val': {'teacher': 2.0}, 'test': {}}},
+    }
+
+
+def test_table_of_detectors():
+    titles, _, *rows = markdown_table(summarise(DETECTORS), scored_split(DETECTORS)).splitlines()
+    assert titles.startswith(
+        '| method | student AP (test) | student AP50 (test) | teacher AP (test) | teacher AP50 (te'
+    )
+    assert [row.split(' | 0.')[0] for row in rows] == [
+        '| student | 20.00 | 40.00 | - | - | 1',
+        '| adm | 23.00 ± 1.41 | 42.00 ± 1.41 | 30.00 ± 0.00 | 50.50 ± 0.71 | 2',
+    ]
+
+
+def test_detectors_without_a_test_split_show_validation():
+    records = [{**r, 'test': {}} for r in DETECTORS]
+    assert summarise(records)[0].scores == {'AP': {'student': [21.0]}, 'AP50': {'student': [41.0]}}
+
+
+def test_tasks_have_a_table_each_and_old_records_are_segmentation():
+    assert list(by_metric([*DETECTORS, *RECORDS])) == ['AP', 'mIoU']
+    tables = markdown_tables([RECORDS[0], *DETECTORS])
+    assert tables == '\n'.join(markdown_table(summarise(group), 'test') for group in ([RECORDS[0]], DETECTORS))
+    assert tables.count('\n\n') == 1
+
+
 def test_table_of_two_methods_and_two_seeds():
     # sample standard deviations: sqrt(2), sqrt(8), sqrt(0.5)
     assert markdown_table(summarise(RECORDS), scored_split(RECORDS)).splitlines()[2:] == [
@@ -112,14 +142,15 @@ def test_table_of_two_methods_and_two_seeds():
 
 
 def test_every_row_fits_the_header():
-    assert {len(cells(row)) for row in summarise(RECORDS)} == {len(header('test'))}
-    assert header('test')[1] == 'student mIoU (test)'
+    for records, metrics in ((RECORDS, ['mIoU']), (DETECTORS, ['AP', 'AP50'])):
+        assert {len(cells(row)) for row in summarise(records)} == {len(header('test', metrics))}
+    assert header('test', ['mIoU'])[1] == 'student mIoU (test)'
 
 
 def test_the_validation_split_counts_where_a_test_is_missing():
     records = [*RECORDS, record('dml', 0, 50.0, test=False)]
     assert scored_split(records) == 'val'
-    assert summarise(records)[0].scores == {'student': [1.0, 1.0]}
+    assert summarise(records)[0].scores == {'mIoU': {'student': [1.0, 1.0]}}
 
 
 def test_spread():

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmadm.visualization.curves import class_figure, learning_figure, loss_figure, method_colours, png_uri
+from mmadm.visualization.curves import (
+    class_figure,
+    learning_figure,
+    loss_figure,
+    method_colours,
+    method_figure,
+    png_uri,
+)
 
 COLOURS = method_colours(['student', 'adm'])
 
@@ -18,8 +25,9 @@ def points(line):
 
 def test_a_line_is_the_mean_over_seeds_where_all_of_them_are():
     seeds = [[(10, 1.0), (20, 2.0), (30, 9.0)], [(20, 6.0), (10, 3.0)]]
-    figure = learning_figure('student', {'student': seeds, 'adm': [[(10, 5.0)]]}, COLOURS)
+    figure = learning_figure('student', 'AP', {'student': seeds, 'adm': [[(10, 5.0)]]}, COLOURS)
     (panel,) = figure.axes
+    assert panel.get_ylabel() == 'val AP (%)'
     assert {line.get_label(): points(line) for line in panel.lines} == {
         'student': [(10, 2.0), (20, 4.0)],
         'adm': [(10, 5.0)],
@@ -38,13 +46,30 @@ def test_a_kind_of_loss_has_one_colour_and_a_teacher_is_dashed():
     assert [line.get_linestyle() for line in panel.lines] == ['-', '--', '-']
 
 
+def test_the_task_losses_of_a_detector_can_be_told_apart():
+    keys = ['loss_cls', 'loss_bbox', 'loss_centerness', 'student.foreground', 'student.foreground_area']
+    (panel,) = loss_figure('adm', {key: [(1, 1.0)] for key in keys}).axes
+    assert len({line.get_color() for line in panel.lines}) == len(keys)
+
+
 def test_bars_are_sorted_and_absent_classes_left_out():
     (panel,) = class_figure(['car', 'sky', 'bus'], [0.2, 0.9, float('nan')], 'similarity').axes
     assert [label.get_text() for label in panel.get_yticklabels()] == ['car', 'sky']
     assert [bar.get_width() for bar in panel.patches] == [0.2, 0.9]
 
 
+def test_methods_stand_side_by_side_and_a_class_without_a_score_has_no_bar():
+    scores = {'student': {'car': 30.0, 'sign': 10.0}, 'adm': {'sign': 20.0}}
+    (panel,) = method_figure(scores, COLOURS, 'AP (%)').axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == ['car', 'sign']
+    # rows 0 and 1 share 0.8 between the methods
+    bars = [(bar.get_y() + bar.get_height() / 2, bar.get_width()) for bar in panel.patches]
+    assert bars == [pytest.approx(bar) for bar in [(-0.2, 30.0), (0.8, 10.0), (1.2, 20.0)]]
+    top, bottom = panel.transData.transform([(0, 0), (0, 1)])[:, 1]
+    assert top > bottom  # the first class is on top
+
+
 def test_a_figure_becomes_a_png_inside_the_page():
-    kind, _, code = png_uri(learning_figure('student', {'adm': [[(1, 2.0)]]}, COLOURS)).partition(',')
+    kind, _, code = png_uri(learning_figure('student', 'AP', {'adm': [[(1, 2.0)]]}, COLOURS)).partition(',')
     assert kind == 'data:image/png;base64'
     assert np.asarray(Image.open(io.BytesIO(base64.b64decode(code)))).std() > 0
