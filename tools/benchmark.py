@@ -43,12 +43,18 @@ from mmadm.utils.runs import Record, markdown_tables, read_json_lines  # noqa: E
 from mmadm.visualization.report import Maps, write_report  # noqa: E402
 from mmadm.visualization.similarity import relative_weights  # noqa: E402
 
-CAMVID = [method + pair for pair in ('', '_mbv2') for method in ('student', 'teacher', 'dml', 'adm')] + ['kd_mbv2']
+PLAIN = ('student', 'teacher', 'dml', 'adm')
+OFFLINE = ('cwd', 'mgd', 'akd_cwd', 'akd_mgd')
+CAMVID = [method + pair for pair in ('', '_mbv2') for method in PLAIN]
+CAMVID += [f'{method}_mbv2' for method in ('kd', 'adm_kd', *OFFLINE)]
+CAMVID += [f'{method}_mbv2' for method in ('kdcl', 'kdcl_adm', 'switokd', 'switokd_adm', 'sokd')]
+AVATARS = ('m1', 'm2', 'm2_uniform', 'm4_uniform', 'm1_batchnorm', 'm4_batchnorm')
 SUITES: dict[str, dict[str, str]] = {
     'demo': {m: f'configs/demo/{m}.py' for m in ('student', 'dml', 'adm', 'student_det', 'adm_det')},
     'camvid': {method: f'configs/camvid/{method}.py' for method in CAMVID},
+    'camvid_avatars': {f'akd_cwd_{name}_mbv2': f'configs/camvid/akd_cwd_{name}_mbv2.py' for name in AVATARS},
     'camvid_original': {method: f'configs/camvid/{method}.py' for method in CAMVID},
-    'bccd': {method: f'configs/bccd/{method}.py' for method in ('student', 'teacher', 'dml', 'adm')},
+    'bccd': {method: f'configs/bccd/{method}.py' for method in (*PLAIN, 'pkd', *OFFLINE)},
 }
 # the original split of CamVid, whose val and test show other streets than its train
 OPTIONS: dict[str, list[str]] = {
@@ -78,6 +84,10 @@ NOTES = {
         'mmadm on CamVid, original split',
         'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with '
         'published CamVid results. Methods were chosen on val.',
+    ),
+    'camvid_avatars': (
+        'Avatars on CamVid',
+        'Number and weighting of the avatars of akd_cwd_mbv2, whose own row (four, by uncertainty) is in suite camvid.',
     ),
     'bccd': (
         'mmadm on BCCD',

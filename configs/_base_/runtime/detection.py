@@ -1,0 +1,4 @@
+_base_ = './default.py'
+default_scope = 'mmdet'
+default_hooks = dict(visualization=dict(type='DetVisualizationHook'))
+visualizer = dict(type='DetLocalVisualizer')

@@ -1,0 +1,14 @@
+# Pearson distance (PKD) on every level of the neck, with the published weight for one stage.
+_base_ = './cwd.py'
+model = dict(
+    distillers=[
+        dict(
+            type='mmadm.Transfer',
+            source='teacher',
+            learner='student',
+            at='feats',
+            loss=dict(type='PearsonDistance'),
+            weight=10.0,
+        )
+    ]
+)
