@@ -9,7 +9,7 @@ model = dict(
             at='feats',
             loss=dict(type='ChannelWiseDivergence', tau=1.0),
             avatars=dict(num=4, perturbation=dict(type='Dropout', p=0.1)),
-            weight=10.0,
+            weight=3 * 10.0,  # published for each level; Transfer takes the mean over the three
         )
     ]
 )

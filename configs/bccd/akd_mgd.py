@@ -9,7 +9,7 @@ model = dict(
             at='feats',
             loss=dict(type='MaskedGeneration', mask_ratio=0.65),
             avatars=dict(num=4, perturbation=dict(type='Dropout', p=0.1)),
-            weight=2e-5,
+            weight=3 * 2e-5,  # published for each level; Transfer takes the mean over the three
         )
     ]
 )

@@ -21,7 +21,7 @@ model = dict(
             learner='student',
             at='feats',
             loss=dict(type='ChannelWiseDivergence', tau=1.0),
-            weight=10.0,
+            weight=3 * 10.0,  # published for each level; Transfer takes the mean over the three
         )
     ],
 )

@@ -17,4 +17,3 @@ optim_wrapper = dict(
     student=dict(optimizer={{_base_.optimizer}}),
     teacher=dict(optimizer={{_base_.optimizer}}),
 )
-custom_hooks = [dict(type='mmadm.ChannelsLastHook')]

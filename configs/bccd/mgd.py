@@ -8,7 +8,7 @@ model = dict(
             learner='student',
             at='feats',
             loss=dict(type='MaskedGeneration', mask_ratio=0.65),
-            weight=2e-5,
+            weight=3 * 2e-5,  # published for each level; Transfer takes the mean over the three
         )
     ]
 )

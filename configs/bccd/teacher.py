@@ -7,4 +7,3 @@ _base_ = [
 ]
 model = {{_base_.teacher}}
 val_cfg = dict(_delete_=True, type='ValLoop')
-custom_hooks = [dict(type='mmadm.ChannelsLastHook')]
