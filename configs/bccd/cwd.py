@@ -25,4 +25,3 @@ model = dict(
         )
     ],
 )
-custom_hooks = [dict(type='mmadm.ChannelsLastHook')]

@@ -16,4 +16,3 @@ model = dict(
 param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, T_max=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(checkpoint=dict(interval=max_iters))
-custom_hooks = [dict(type='mmadm.ChannelsLastHook')]

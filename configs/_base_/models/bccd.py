@@ -1,5 +1,5 @@
 # The networks of configs/bccd: stock FCOS of MMDetection with 3 levels (strides 8, 16, 32) and a light head, small
-# enough to train in minutes on one CPU core. Neck and head are equal, so that levels and channels pair one to one.
+# enough to train in minutes on one CPU core. The levels pair one to one.
 norm_cfg = dict(type='SyncBN', requires_grad=True)  # becomes BN where no process group runs
 data_preprocessor = dict(
     type='DetDataPreprocessor',
@@ -27,21 +27,21 @@ bbox_head = dict(
 )
 inference = dict(nms_pre=300, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6), max_per_img=100)
 
-# ResNet-18 with a quarter of the channels
+# ResNet-18 with an eighth of the channels; neck and head have half of the teacher's
 student = dict(
     type='FCOS',
     data_preprocessor=data_preprocessor,
     backbone=dict(
         type='ResNet',
         depth=18,
-        base_channels=16,
-        stem_channels=16,
+        base_channels=8,
+        stem_channels=8,
         out_indices=(1, 2, 3),
         norm_cfg=norm_cfg,
         norm_eval=False,
     ),
-    neck=dict(type='FPN', in_channels=[32, 64, 128], out_channels=64, num_outs=3),
-    bbox_head=bbox_head,
+    neck=dict(type='FPN', in_channels=[16, 32, 64], out_channels=32, num_outs=3),
+    bbox_head=dict(bbox_head, in_channels=32, feat_channels=32),
     train_cfg=None,
     test_cfg=inference,
 )
