@@ -24,6 +24,11 @@ class Pair(BaseModel):
             self.roles['teacher'].weight.copy_(torch.tensor([[3.0, -1.0]]))
             self.connectors['adm']['tap'].weight.fill_(0.5)
 
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Every trainable role has an optimiser, and nothing else has."""
+        return tuple(self.trainable)
+
     def owned_by(self, role: str) -> nn.Module:
         """Holder of one role and, for the student, of the connector."""
         connectors = self.connectors if role == 'student' else nn.ModuleDict()
