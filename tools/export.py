@@ -1,4 +1,7 @@
-"""Write the checkpoint, and if asked for the config, with which stock mmseg or mmdet runs one role of a training."""
+"""Write the checkpoint, and if asked for the config, with which stock mmseg or mmdet runs one role of a training.
+
+With --tokens, write the receptive tokens of a token training for a masked distillation instead.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from mmengine.config import Config
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the script also runs from a checkout that is not installed
 
+from mmadm.algorithms.tokens import trained_tokens  # noqa: E402
 from mmadm.utils.checkpoint import write_checkpoint  # noqa: E402
 from mmadm.utils.cli import one_line_errors  # noqa: E402
 from mmadm.utils.errors import CheckpointError, ConfigError  # noqa: E402
@@ -22,16 +26,43 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Command line of the tool."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='full checkpoint of a training')
-    parser.add_argument('--role', required=True, help='name of the role')
-    parser.add_argument('--out', required=True, type=Path, metavar='FILE', help='stock checkpoint to write')
+    parser.add_argument('--role', help='name of the role')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='stock checkpoint to write')
     parser.add_argument('--config-out', type=Path, metavar='FILE.py', help='stock config to write')
-    return parser.parse_args(arguments)
+    parser.add_argument('--tokens', type=Path, metavar='FILE', help='tokens to write')
+    args = parser.parse_args(arguments)
+    if args.tokens is not None and (args.role or args.out or args.config_out):
+        parser.error('--tokens stands alone: a token training has no role to export')
+    if args.tokens is None and not (args.role and args.out):
+        parser.error('give --role and --out, or --tokens')
+    return args
+
+
+def export_tokens(checkpoint: Path, out: Path) -> None:
+    """Write the tokens of a token training.
+
+    Args:
+        checkpoint: Checkpoint of an ``mmadm.TokenTraining``.
+        out: File to write, for ``MaskedTokens.tokens``.
+
+    Raises:
+        CheckpointError: If the checkpoint holds no tokens.
+        ConfigError: If both are the same file.
+    """
+    if out.resolve() == checkpoint.resolve():
+        raise ConfigError(f'--tokens={out} is the input: choose another file')
+    tokens = trained_tokens(checkpoint)
+    write_checkpoint(tokens, out)
+    print(f'{out}: tokens of {len(tokens)} levels')
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(arguments)
     with one_line_errors():
+        if args.tokens is not None:
+            export_tokens(Path(args.checkpoint), args.tokens)
+            return
         if args.out.resolve() == Path(args.checkpoint).resolve():
             raise ConfigError(f'--out={args.out} is the input: choose another file')
         checkpoint = read_role(args.checkpoint, args.role)

@@ -1,5 +1,6 @@
-"""The mmengine model that holds the roles."""
+"""The mmengine models that hold the roles."""
 
 from mmadm.algorithms.distillation import Distillation
+from mmadm.algorithms.tokens import TokenTraining
 
-__all__ = ['Distillation']
+__all__ = ['Distillation', 'TokenTraining']

@@ -1,0 +1,17 @@
+# One teacher and two students, mutual learning and ADM.
+_base_ = './dml_mbv2.py'
+model = dict(
+    roles=dict(second={{_base_.student}}),
+    distillers=[
+        dict(type='mmadm.MutualLearning', roles=['student', 'second', 'teacher'], at='logits'),
+        dict(
+            type='mmadm.ADM',
+            student=['student', 'second'],
+            at=dict(student='backbone.layer4', second='backbone.layer4', teacher='backbone.layer5'),
+            consensus=10.0,
+            divergence=0.1,
+            tau=0.1,
+        ),
+    ],
+)
+optim_wrapper = dict(second=dict(optimizer={{_base_.optimizer}}))

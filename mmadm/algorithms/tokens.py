@@ -1,0 +1,136 @@
+"""Learn the receptive tokens of a frozen teacher (MasKD, arXiv 2205.14589; methods.md, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from mmadm.adapters import Adapter
+from mmadm.algorithms.distillation import DRY_RUN_SIZE
+from mmadm.algorithms.roles import build_roles
+from mmadm.modules import ReceptiveTokens
+from mmadm.registry import MODELS
+from mmadm.utils.checkpoint import read_checkpoint
+from mmadm.utils.errors import CheckpointError, ConfigError
+from mmadm.utils.random import untouched_generators
+
+
+@MODELS.register_module()
+class TokenTraining(BaseModel):
+    """Trains receptive tokens by a frozen teacher's own task loss on masked features, plus the masks' similarity.
+
+    ``tools/export.py CKPT --tokens FILE`` writes them for :class:`~mmadm.losses.maskd.MaskedTokens`. In validation the
+    teacher predicts from masked features: what it still finds is what the tokens look at.
+
+    Args:
+        roles: One role, the teacher, as for :class:`~mmadm.algorithms.distillation.Distillation`.
+        at: What is masked: ``feats`` or the path of a module that puts out a map or a tuple of maps; the tap of the
+            later distillation.
+        tokens: Number of tokens for each level.
+        data_preprocessor: For a teacher that names none of its own; the Runner passes a config's top-level one here.
+
+    Raises:
+        ConfigError: If there is not exactly one role, or `at` names no such module.
+        CheckpointError: If the teacher's checkpoint is missing, torn or of another architecture.
+    """
+
+    def __init__(
+        self,
+        roles: Mapping[str, Mapping[str, Any]],
+        at: str = 'feats',
+        tokens: int = 6,
+        data_preprocessor: Mapping[str, Any] | None = None,
+    ) -> None:
+        if len(roles) != 1:
+            raise ConfigError(f'model.roles={list(roles)}: tokens are learnt on one frozen teacher; name one role')
+        (name,) = roles
+        built, adapters, preprocessors, loaded = build_roles(roles, data_preprocessor)
+        super().__init__(data_preprocessor=preprocessors[name])
+        self.roles = built.requires_grad_(False)
+        self._adapter = adapters[name]
+        self._teacher, self._is_loaded = name, name in loaded
+        with untouched_generators():
+            path, channels = _masked_module(self._adapter, self.teacher.eval(), at)
+        self._path = path
+        self.tokens = ReceptiveTokens(tokens, channels)
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The frozen network."""
+        return self.roles[self._teacher]
+
+    def init_weights(self) -> None:
+        """Initialise a teacher without a checkpoint as the stock toolbox would."""
+        if not self._is_loaded:
+            self.teacher.init_weights()
+        self._is_init = True
+
+    def train(self, mode: bool = True) -> TokenTraining:
+        """Set the mode of the tokens; the teacher stays in eval as far as its loss allows.
+
+        Some heads put out something else in eval, of which no loss can be made (FCOS pixels, RepPoints boxes), so that
+        modules made of others know that this is training. What drops, normalises or keeps statistics holds no modules
+        or is torch's own, and stays in eval.
+        """
+        self.training = mode
+        self.tokens.train(mode)
+        self.teacher.eval()
+        for module in self.teacher.modules() if mode else ():
+            module.training = any(True for _ in module.children()) and not type(module).__module__.startswith('torch.')
+        return self
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor') -> Any:
+        """Run the teacher with masked features.
+
+        Args:
+            inputs: Images (N, 3, H, W).
+            data_samples: Stock data samples.
+            mode: ``loss``, ``predict`` or ``tensor``.
+
+        Returns:
+            In mode ``loss`` the teacher's losses and ``loss_similarity``; else what the teacher returns.
+        """
+        with self.tokens.inserted(self.teacher.get_submodule(self._path)) as similarities:
+            output = self.teacher(inputs, data_samples, mode=mode)
+        if mode != 'loss':
+            return output
+        return {**output, 'loss_similarity': torch.stack(similarities).mean()}
+
+    def check_data(self, dataset: Any) -> None:
+        """Check a training set's labels against the teacher; ConfigError names the file."""
+        self._adapter.check_data(self.teacher, dataset)
+
+
+def trained_tokens(path: str | Path) -> dict[str, Tensor]:
+    """Read learnt tokens from a checkpoint of a :class:`TokenTraining`.
+
+    Args:
+        path: File.
+
+    Returns:
+        Tokens (T, C) by level, ``'0'``, ``'1'``, ...
+
+    Raises:
+        CheckpointError: If the file cannot be read or holds no tokens.
+    """
+    state = read_checkpoint(path)['state_dict']
+    found = {key.removeprefix('tokens.'): value for key, value in state.items() if key.startswith('tokens.')}
+    if not found:
+        raise CheckpointError(f'{path} holds no tokens: it is not of a training with model.type=mmadm.TokenTraining')
+    return found
+
+
+def _masked_module(adapter: Adapter, teacher: nn.Module, at: str) -> tuple[str, list[int]]:
+    """Path of the module whose output is masked, and the channels of its levels."""
+    if '[' in at or at in ('logits', 'boxes'):
+        raise ConfigError(f'model.at={at!r}: tokens mask all that a module puts out; name `feats` or a module path')
+    (path,) = adapter.paths(teacher, [at])
+    maps = adapter.probe(teacher, DRY_RUN_SIZE, [at]).taps[at]
+    if any(found.dim() != 4 for found in maps):
+        raise ConfigError(f'model.at={at!r}: puts out {[tuple(found.shape) for found in maps]}, not maps (N, C, H, W)')
+    return path, [found.shape[1] for found in maps]

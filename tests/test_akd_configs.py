@@ -1,0 +1,179 @@
+"""The AKD configs: official teachers, the student's stock training, and a step of each at a small size."""
+
+from __future__ import annotations
+
+import socket
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import tiny
+import tiny_det
+import torch
+from mmengine.config import Config
+from mmengine.fileio import load
+from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+
+from mmadm.modules import ReceptiveTokens
+from mmadm.registry import MODELS
+from mmadm.utils.config import resolve_config, role_model_cfg, without_pretrained
+from mmadm.utils.errors import CheckpointError
+
+ROOT = Path(__file__).resolve().parents[1] / 'configs/akd'
+ALL = sorted(path.stem for path in ROOT.glob('*.py'))
+PAIRS = [name for name in ALL if name.startswith('akd_')]
+SIZE = (64, 128)  # of segmentation
+#: Number of transfer losses, where it is not one
+TRANSFERS = {'maskd': 2, 'reppoints': 3, 'faster-rcnn_r101': 3, 'faster-rcnn_cascade': 2}
+
+
+@lru_cache
+def stock(name: str) -> Config:
+    return Config.fromfile(resolve_config(name), format_python_code=False)
+
+
+def config(name: str) -> Config:
+    return Config.fromfile(ROOT / f'{name}.py', format_python_code=False)
+
+
+def official_weights(name: str) -> str:
+    """The URL that the installed toolbox lists for one of its configs."""
+    path = resolve_config(name)
+    (metafile,) = path.parent.glob('metafile.y*ml')
+    content = load(metafile)
+    models = content['Models'] if isinstance(content, dict) else content
+    (url,) = [m['Weights'] for m in models if m.get('Config') == f'configs/{path.parent.name}/{path.name}']
+    return url
+
+
+def small(role: dict, width: int) -> dict:
+    """The role's stock model with its own kind of neck and heads, but narrow and with random weights."""
+    cfg = without_pretrained(role_model_cfg(dict(cfg=role['cfg'])))
+    if 'decode_head' not in cfg:
+        tiny_det._narrow(cfg, width, tiny_det.CLASSES)
+        return cfg
+    cfg['data_preprocessor']['size'] = SIZE
+    backbone, head = cfg['backbone'], cfg['decode_head']
+    if 'embed_dims' in backbone:
+        backbone.update(embed_dims=width, num_layers=[1, 1, 1, 1])
+        head.update(in_channels=[width * heads for heads in backbone['num_heads']], channels=8)
+        return cfg
+    backbone.update(depth=18, base_channels=width, stem_channels=width)
+    head.update(in_channels=8 * width, channels=8)
+    cfg['auxiliary_head'].update(in_channels=4 * width, channels=8)
+    return cfg
+
+
+def built(cfg: Config, tmp_path: Path) -> torch.nn.Module:
+    """The config's model with small roles and random tokens."""
+    for width, (name, role) in zip((4, 8), cfg.model.roles.items(), strict=False):
+        cfg.model.roles[name] = small(role, width)
+    for distiller in cfg.model.get('distillers', []):
+        if 'tokens' in distiller.loss:
+            distiller.loss.tokens = str(tmp_path / 'tokens.pth')
+            torch.save(ReceptiveTokens(6, [32] * 5).state_dict(), distiller.loss.tokens)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        model.init_weights()
+    return model.train()
+
+
+def test_all_pairs_of_the_paper_are_there():
+    pairs = {name.partition('_')[2].partition('_')[2].partition('_r50')[0] for name in PAIRS if 'coco' in name}
+    assert pairs == {
+        'retinanet_r101',
+        'retinanet_x101-64x4d',
+        'faster-rcnn_r101',
+        'faster-rcnn_cascade-mask-x101-64x4d',
+        'fcos_r101',
+        'reppoints_x101-dconv-c3-c5',
+    }
+    for pair in ('pspnet_r101-d8_r18-d8', 'deeplabv3_r101-d8_r18-d8', 'segformer_mit-b4_mit-b0'):
+        assert any(pair in name and 'cityscapes' in name for name in PAIRS)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_the_teacher_is_an_official_one(name):
+    teacher = config(name).model.roles.teacher
+    assert teacher.checkpoint == official_weights(teacher.cfg)
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_the_student_trains_as_the_stock_one(name):
+    ours = config(name)
+    theirs = stock(ours.model.roles.student.cfg)
+    for key in ('optimizer', 'paramwise_cfg', 'clip_grad'):
+        assert ours.optim_wrapper.get(key) == theirs.optim_wrapper.get(key)
+    assert ours.param_scheduler == theirs.param_scheduler
+    for key in ('type', 'max_epochs', 'max_iters', 'val_interval'):
+        default = 1 if key == 'val_interval' else None
+        assert ours.train_cfg.get(key, default) == theirs.train_cfg.get(key, default)
+    loaders = ours.train_dataloader, theirs.train_dataloader
+    assert loaders[0].batch_size == loaders[1].batch_size
+    pipelines = [
+        [{key: value for key, value in step.items() if key != 'backend_args'} for step in loader.dataset.pipeline]
+        for loader in loaders
+    ]
+    assert pipelines[0] == pipelines[1]
+    assert ours.model.frozen == ['teacher'] and ours.model.deploy == 'student'
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_a_step_moves_only_the_student(name, tmp_path):
+    cfg = config(name)
+    model = built(cfg, tmp_path)
+    segments = 'cityscapes' in name
+    data = tiny.batch(2, size=SIZE, classes=19) if segments else tiny_det.batch(2)
+    teacher = {key: value.clone() for key, value in model.roles['teacher'].state_dict().items()}
+    before = {key: value.clone() for key, value in model.roles['student'].named_parameters()}
+    losses = model(**model.data_preprocessor(data, True), mode='loss')
+    transfers = {key: value for key, value in losses.items() if 'loss_transfer' in key}
+    assert len(transfers) == next((number for part, number in TRANSFERS.items() if part in name), 1)
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    owners = [*model.roles['student'].parameters(), *model.connectors.parameters()]
+    assert {id(p) for p in learnt} <= {id(p) for p in owners}
+    for key, value in transfers.items():
+        assert torch.isfinite(value) and value > 0 and key.startswith('student.')
+        found = torch.autograd.grad(value, learnt, allow_unused=True, retain_graph=True)
+        assert any(g is not None and g.abs().sum() > 0 for g in found), key
+    total, logged = model.parse_losses(losses)
+    build_optim_wrapper(model, cfg.optim_wrapper).update_params(total)
+    assert all(torch.isfinite(value).all() for value in logged.values())
+    after = model.roles['teacher'].state_dict()
+    assert all(torch.equal(after[key], value) for key, value in teacher.items())
+    moved = [key for key, p in model.roles['student'].named_parameters() if not torch.equal(p, before[key])]
+    assert len(moved) > 0.5 * len(before)
+
+
+@pytest.mark.parametrize('name', [name for name in ALL if name not in PAIRS])
+def test_tokens_are_learnt_on_the_teacher_of_the_distillation(name, tmp_path):
+    cfg = config(name)
+    user = config(next(other for other in PAIRS if 'maskd' in other and name.split('_')[3] in other))
+    assert cfg.model.roles.teacher == user.model.roles.teacher
+    assert user.model.distillers[0].loss.tokens == f'work_dirs/{name}/tokens.pth'
+    assert user.model.distillers[0].at == cfg.model.at
+    model = built(cfg, tmp_path)
+    assert {key: tuple(value.shape) for key, value in model.tokens.state_dict().items()} == {
+        str(level): (6, 32) for level in range(5)
+    }
+
+
+def test_an_unreachable_teacher_says_how_to_pass_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setenv('no_proxy', '*')
+    with socket.socket() as found:
+        found.bind(('127.0.0.1', 0))
+        port = found.getsockname()[1]
+    cfg = config('akd_cwd_retinanet_r101_r50_fpn_2x_coco')
+    url = f'http://127.0.0.1:{port}/teacher.pth'
+    cfg.merge_from_dict({'model.roles.teacher.checkpoint': url})
+    for name, role in cfg.model.roles.items():
+        cfg.model.roles[name] = dict(cfg=small(role, 4), checkpoint=role.get('checkpoint'))
+    with (
+        DefaultScope.overwrite_default_scope('mmdet'),
+        pytest.raises(CheckpointError, match=rf'model\.roles\.teacher\.checkpoint={url!r}.*path of a complete local'),
+    ):
+        MODELS.build(cfg.model)
