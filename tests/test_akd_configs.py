@@ -15,16 +15,16 @@ from mmengine.fileio import load
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
+from shrink import SEGMENTATION_SIZE, small
 
 from mmadm.modules import ReceptiveTokens
 from mmadm.registry import MODELS
-from mmadm.utils.config import resolve_config, role_model_cfg, without_pretrained
+from mmadm.utils.config import resolve_config
 from mmadm.utils.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs/akd'
 ALL = sorted(path.stem for path in ROOT.glob('*.py'))
 PAIRS = [name for name in ALL if name.startswith('akd_')]
-SIZE = (64, 128)  # of segmentation
 #: Number of transfer losses, where it is not one
 TRANSFERS = {'maskd': 2, 'reppoints': 3, 'faster-rcnn_r101': 3, 'faster-rcnn_cascade': 2}
 
@@ -46,24 +46,6 @@ def official_weights(name: str) -> str:
     models = content['Models'] if isinstance(content, dict) else content
     (url,) = [m['Weights'] for m in models if m.get('Config') == f'configs/{path.parent.name}/{path.name}']
     return url
-
-
-def small(role: dict, width: int) -> dict:
-    """The role's stock model with its own kind of neck and heads, but narrow and with random weights."""
-    cfg = without_pretrained(role_model_cfg(dict(cfg=role['cfg'])))
-    if 'decode_head' not in cfg:
-        tiny_det._narrow(cfg, width, tiny_det.CLASSES)
-        return cfg
-    cfg['data_preprocessor']['size'] = SIZE
-    backbone, head = cfg['backbone'], cfg['decode_head']
-    if 'embed_dims' in backbone:
-        backbone.update(embed_dims=width, num_layers=[1, 1, 1, 1])
-        head.update(in_channels=[width * heads for heads in backbone['num_heads']], channels=8)
-        return cfg
-    backbone.update(depth=18, base_channels=width, stem_channels=width)
-    head.update(in_channels=8 * width, channels=8)
-    cfg['auxiliary_head'].update(in_channels=4 * width, channels=8)
-    return cfg
 
 
 def built(cfg: Config, tmp_path: Path) -> torch.nn.Module:
@@ -126,7 +108,7 @@ def test_a_step_moves_only_the_student(name, tmp_path):
     cfg = config(name)
     model = built(cfg, tmp_path)
     segments = 'cityscapes' in name
-    data = tiny.batch(2, size=SIZE, classes=19) if segments else tiny_det.batch(2)
+    data = tiny.batch(2, size=SEGMENTATION_SIZE, classes=19) if segments else tiny_det.batch(2)
     teacher = {key: value.clone() for key, value in model.roles['teacher'].state_dict().items()}
     before = {key: value.clone() for key, value in model.roles['student'].named_parameters()}
     losses = model(**model.data_preprocessor(data, True), mode='loss')

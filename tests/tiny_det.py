@@ -40,13 +40,13 @@ def detector(family, width=4, classes=CLASSES, std=None):
         )
         cfg['data_preprocessor'].pop('batch_augments', None)
     else:
-        _narrow(cfg, width, classes)
+        narrow(cfg, width, classes)
     if std:
         cfg['data_preprocessor'].update(mean=[100.0] * 3, std=[std] * 3, bgr_to_rgb=False)
     return cfg
 
 
-def _narrow(cfg, width, classes):
+def narrow(cfg, width, classes):
     indices = cfg['backbone'].get('out_indices', (0, 1, 2, 3))
     cfg['backbone'] = dict(
         type='ResNet', depth=18, base_channels=width, stem_channels=width, out_indices=indices, norm_cfg=dict(type='BN')

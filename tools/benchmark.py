@@ -1,7 +1,7 @@
 """Benchmark suites: train every method with every seed, then make the table and the report.
 
 ``run`` leaves one JSON line per finished run in ``OUT/results.jsonl``; what stands there is skipped, what was
-interrupted is resumed. ``report`` makes ``results.md`` and ``report.html`` from such a folder.
+interrupted is resumed. ``report`` makes ``results.md`` and ``report.html`` from it. ``cost`` measures a training step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from rich.console import Console
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the script also runs from a checkout that is not installed
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]  # the script also runs from a checkout that is not installed
+
+import cost  # noqa: E402
 
 from mmadm.adapters import build_adapter  # noqa: E402
 from mmadm.distillers import ADM  # noqa: E402
@@ -68,6 +70,10 @@ OPTIONS: dict[str, list[str]] = {
         )
     ]
 }
+CAMVID_NOTE = (
+    'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with published '
+    'CamVid results. Methods were chosen on val.'
+)
 NOTES = {
     'demo': (
         'mmadm demo: learning together on generated streets',
@@ -75,16 +81,8 @@ NOTES = {
         'everything works and what it looks like. They are not Cityscapes results and say nothing about them; with one '
         'seed, a difference of a point or two is noise.',
     ),
-    'camvid': (
-        'mmadm on CamVid',
-        'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with '
-        'published CamVid results. Methods were chosen on val.',
-    ),
-    'camvid_original': (
-        'mmadm on CamVid, original split',
-        'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with '
-        'published CamVid results. Methods were chosen on val.',
-    ),
+    'camvid': ('mmadm on CamVid', CAMVID_NOTE),
+    'camvid_original': ('mmadm on CamVid, original split', CAMVID_NOTE),
     'camvid_avatars': (
         'Avatars on CamVid',
         'Number and weighting of the avatars of akd_cwd_mbv2, whose own row (four, by uncertainty) is in suite camvid.',
@@ -112,6 +110,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     report = commands.add_parser('report', help='table and report.html of a folder of runs')
     report.add_argument('dir', type=Path)
     report.add_argument('--out', type=Path, help='default: DIR/report.html')
+    cost.add_parser(commands)
     return parser.parse_args(arguments)
 
 
@@ -273,6 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     args = parse_args(arguments)
     try:
+        if args.command == 'cost':
+            cost.show(cost.measure(load_config(args.config, args.cfg_options), args.iterations), console)
+            return 0
         if args.command == 'report':
             records, target = report(args.dir, args.out)
             console.print(markdown_tables(records), soft_wrap=True, markup=False)

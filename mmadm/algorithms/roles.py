@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import ConfigDict
@@ -18,6 +19,21 @@ from mmadm.utils.weights import load_role_weights
 
 #: keys that stand beside the roles in ``optim_wrapper`` and in its state
 RESERVED = ('type', 'constructor', 'dtype', 'loss_scale', 'loss_scaler', 'accumulative_counts')
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a role's weights come from.
+
+    Attributes:
+        checkpoint: File or URL.
+        meta: What the checkpoint says of its training; empty if nothing.
+        data_preprocessor: Config of the preprocessor that the role has here; empty if it has none.
+    """
+
+    checkpoint: str
+    meta: Mapping[str, Any]
+    data_preprocessor: Mapping[str, Any]
 
 
 def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) -> None:
@@ -42,7 +58,7 @@ def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) ->
 
 def build_roles(
     roles: Mapping[str, Mapping[str, Any]], data_preprocessor: Mapping[str, Any] | None = None
-) -> tuple[nn.ModuleDict, dict[str, Adapter], dict[str, BaseDataPreprocessor], set[str]]:
+) -> tuple[nn.ModuleDict, dict[str, Adapter], dict[str, BaseDataPreprocessor], dict[str, Origin]]:
     """Build every role's stock model and load its checkpoint.
 
     Args:
@@ -50,13 +66,15 @@ def build_roles(
         data_preprocessor: For roles that name none.
 
     Returns:
-        The networks, their adapters, their preprocessors (one object where configs are equal) and the loaded roles.
+        The networks, their adapters, their preprocessors (one object where configs are equal) and the origins of the
+        loaded roles.
 
     Raises:
         ConfigError: If a config is not usable.
         CheckpointError: If a checkpoint does not fit.
     """
-    built, loaded = nn.ModuleDict(), set()
+    built = nn.ModuleDict()
+    origins: dict[str, Origin] = {}
     adapters: dict[str, Adapter] = {}
     shared: list[tuple[Any, BaseDataPreprocessor]] = []
     preprocessors: dict[str, BaseDataPreprocessor] = {}
@@ -73,8 +91,8 @@ def build_roles(
             built[name] = _build_stock(name, without_pretrained(cfg) if checkpoint else cfg)
         adapters[name] = build_adapter(name, built[name])
         if checkpoint:
-            load_role_weights(built[name], checkpoint, f'model.roles.{name}.checkpoint')
-            loaded.add(name)
+            meta = load_role_weights(built[name], checkpoint, f'model.roles.{name}.checkpoint')
+            origins[name] = Origin(str(checkpoint), meta, cfg.get('data_preprocessor') or {})
         wanted = cfg.get('data_preprocessor')
         for known, preprocessor in shared:
             if known == wanted:
@@ -83,7 +101,7 @@ def build_roles(
         else:
             preprocessors[name] = built[name].data_preprocessor
             shared.append((wanted, preprocessors[name]))
-    return built, adapters, preprocessors, loaded
+    return built, adapters, preprocessors, origins
 
 
 def _build_stock(name: str, cfg: dict[str, Any]) -> nn.Module:

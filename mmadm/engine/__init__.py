@@ -1,6 +1,6 @@
 """What drives the training: optimisers, hooks and loops."""
 
-from mmadm.engine.hooks import ChannelsLastHook, NonFiniteGuardHook, RoleCheckpointHook
+from mmadm.engine.hooks import ChannelsLastHook, NonFiniteGuardHook, RoleCheckpointHook, TeacherGuardHook
 from mmadm.engine.loops import RoleValLoop
 from mmadm.engine.optim import AmpRoleOptimWrapperDict, RoleOptimWrapperConstructor, RoleOptimWrapperDict
 
@@ -12,4 +12,5 @@ __all__ = [
     'RoleOptimWrapperConstructor',
     'RoleOptimWrapperDict',
     'RoleValLoop',
+    'TeacherGuardHook',
 ]

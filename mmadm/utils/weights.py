@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
@@ -11,15 +12,15 @@ from mmadm.utils import checkpoint as _allow_list  # noqa: F401  on import torch
 from mmadm.utils.errors import CheckpointError
 
 
-def read_state_dict(path: str, where: str) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint file or URL.
+def read_weights(path: str, where: str) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Read the weights of a checkpoint file or URL and what it says of its training.
 
     Args:
         path: Local path, URL or any scheme that mmengine's loader knows.
         where: The config key to name in an error, such as ``model.roles.teacher.checkpoint``.
 
     Returns:
-        Tensors by name, without a ``module.`` prefix.
+        Tensors by name, without a ``module.`` prefix, and the entry ``meta``, empty if there is none.
 
     Raises:
         CheckpointError: If the file is missing, truncated, unreachable or holds no weights.
@@ -36,27 +37,37 @@ def read_state_dict(path: str, where: str) -> dict[str, Tensor]:
     state = loaded.get('state_dict', loaded) if isinstance(loaded, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f'{where}={path!r} holds no state_dict.')
-    return {key.removeprefix('module.'): value for key, value in state.items()}
+    meta = loaded.get('meta') if 'state_dict' in loaded else None
+    weights = {key.removeprefix('module.'): value for key, value in state.items()}
+    return weights, meta if isinstance(meta, Mapping) else {}
 
 
-def load_role_weights(model: nn.Module, path: str, where: str) -> None:
+def read_state_dict(path: str, where: str) -> dict[str, Tensor]:
+    """Read only the weights, see :func:`read_weights`."""
+    return read_weights(path, where)[0]
+
+
+def load_role_weights(model: nn.Module, path: str, where: str) -> Mapping[str, Any]:
     """Load a checkpoint into a stock model, strictly.
 
     Args:
         model: The role's network.
-        path: See :func:`read_state_dict`.
+        path: See :func:`read_weights`.
         where: The config key to name in an error.
+
+    Returns:
+        What the checkpoint says of its training.
 
     Raises:
         CheckpointError: If it cannot be read, or if any key is missing, unexpected or of another shape.
     """
-    state = read_state_dict(path, where)
+    state, meta = read_weights(path, where)
     own = model.state_dict()
     reshaped = [key for key in state if key in own and state[key].shape != own[key].shape]
     missing, unexpected = model.load_state_dict({k: v for k, v in state.items() if k not in reshaped}, strict=False)
     missing = [key for key in missing if key not in reshaped and not key.endswith('num_batches_tracked')]
     if not (missing or unexpected or reshaped):
-        return
+        return meta
     hint = (
         ' It is a full mmadm checkpoint: export one role with tools/export.py first.'
         if any(key.startswith('roles.') for key in unexpected)

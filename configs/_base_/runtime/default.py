@@ -12,6 +12,7 @@ default_hooks = dict(
     checkpoint=dict(type='mmadm.RoleCheckpointHook', by_epoch=False, interval=1000),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     guard=dict(type='mmadm.NonFiniteGuardHook'),
+    teacher_guard=dict(type='mmadm.TeacherGuardHook', teacher_check='error'),
     visualization=dict(type='SegVisualizationHook'),
 )
 vis_backends = [dict(type='LocalVisBackend')]

@@ -3,5 +3,6 @@
 from mmadm.engine.hooks.checkpoint import RoleCheckpointHook
 from mmadm.engine.hooks.guard import NonFiniteGuardHook
 from mmadm.engine.hooks.memory_format import ChannelsLastHook
+from mmadm.engine.hooks.teacher import TeacherGuardHook
 
-__all__ = ['ChannelsLastHook', 'NonFiniteGuardHook', 'RoleCheckpointHook']
+__all__ = ['ChannelsLastHook', 'NonFiniteGuardHook', 'RoleCheckpointHook', 'TeacherGuardHook']

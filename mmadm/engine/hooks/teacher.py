@@ -1,0 +1,202 @@
+"""Looks at frozen teachers before they teach: a teacher that knows nothing spoils a training without any error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmadm.engine.generators import restore, snapshot
+from mmadm.registry import HOOKS
+from mmadm.utils.errors import ConfigError
+from mmadm.utils.provenance import normalisation, recorded_classes, recorded_normalisation, same_values
+
+MODES = ('error', 'warn', 'off')
+#: Below this share of what predicting one class everywhere can score, plus a tenth, a mIoU means nothing
+_MIOU, _MIOU_MARGIN = 'mIoU', 1.1
+#: A detector that guesses scores next to 0
+_AP, _AP_FLOOR = 'coco/bbox_mAP', 0.01
+
+
+@HOOKS.register_module()
+class TeacherGuardHook(Hook):
+    """Checks every frozen role of an ``mmadm.Distillation`` before training starts.
+
+    Found fault with is a role that
+
+    - has no checkpoint, and so would teach random numbers;
+    - sees images normalised otherwise than in the training of its checkpoint, or was trained on other classes than
+      this data set has; checkpoints that do not tell are not compared;
+    - scores no better than chance on a few validation batches, by the run's own evaluator. For ``mIoU`` (percent) that
+      is up to 1.1 times 100 / number of classes, as predicting one class everywhere cannot reach 100 / number; for
+      ``coco/bbox_mAP`` (0 to 1) below 0.01. Other metrics are logged but not judged.
+
+    Networks and random generators stay as they were. A resumed run is not checked again.
+
+    Args:
+        teacher_check: ``'error'`` stops the run, ``'warn'`` logs a warning, ``'off'`` checks nothing.
+        batches: Number of validation batches for each process, taken evenly from the whole set.
+
+    Raises:
+        ConfigError: If an argument is none of these; before training, if a role is found fault with.
+    """
+
+    def __init__(self, teacher_check: str = 'error', batches: int = 8) -> None:
+        if teacher_check not in MODES:
+            raise ConfigError(f'TeacherGuardHook.teacher_check={teacher_check!r}: must be one of {list(MODES)}')
+        if batches < 1:
+            raise ConfigError(f"TeacherGuardHook.batches={batches}: need at least 1; teacher_check='off' scores none")
+        self.teacher_check = teacher_check
+        self.batches = batches
+        self._replaced: set[str] = set()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Note which roles take their weights from the whole model's checkpoint (``load_from``)."""
+        keys = (key.split('.') for key in checkpoint.get('state_dict', checkpoint) if key.startswith('roles.'))
+        self._replaced = {parts[1] for parts in keys}
+
+    def before_train(self, runner: Runner) -> None:
+        """Check.
+
+        Raises:
+            ConfigError: Names every fault, on every rank.
+        """
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if self.teacher_check == 'off' or not getattr(model, 'frozen', ()) or runner.iter > 0:
+            return
+        faults = []
+        scored = {}
+        for role in model.frozen:
+            if role in self._replaced:
+                scored[role] = 'load_from'
+            elif role in model.origins:
+                origin = model.origins[role]
+                where = f'model.roles.{role}.checkpoint={origin.checkpoint!r}'
+                faults += [f'{where}: {fault}' for fault in _other_images(origin)]
+                other = _other_classes(origin, runner.train_dataloader.dataset)
+                if other:
+                    faults.append(f'{where}: {other}')
+                else:  # with other classes there is no score
+                    scored[role] = where
+            else:
+                faults.append(
+                    f'frozen role {role!r} has no checkpoint and would teach random numbers; '
+                    f'give the path of its trained weights in model.roles.{role}.checkpoint'
+                )
+        if scored:
+            faults += self._score(runner, model, scored)
+        if faults and self.teacher_check == 'error':
+            raise ConfigError(
+                ' '.join(f'{fault}.' for fault in faults)
+                + " If it is meant to be so, set teacher_check='warn' in the TeacherGuardHook of default_hooks."
+            )
+        for fault in faults:
+            runner.logger.warning(f'TEACHER CHECK: {fault}.')
+
+    def _score(self, runner: Runner, model: nn.Module, scored: Mapping[str, str]) -> list[str]:
+        """Score roles on a few validation batches; returns the faults."""
+        evaluator = getattr(runner.val_loop, 'evaluator', None)
+        if evaluator is None:
+            runner.logger.info(f'Frozen roles {list(scored)} are not scored: the config has no validation.')
+            return []
+        evaluators = {role: deepcopy(evaluator) for role in scored}
+        images = []
+        with _undisturbed():
+            for batch in _evenly(runner.val_dataloader, self.batches):
+                images += [sample.metainfo.get('img_id') for sample in batch['data_samples']]
+                for role, own in evaluators.items():
+                    # stock models write their predictions into the data samples
+                    mine = deepcopy(batch)
+                    own.process(data_samples=model.roles[role].val_step(mine), data_batch=mine)
+            images = [image for rank in all_gather_object(images) for image in rank]
+            dataset = runner.val_dataloader.dataset
+            classes = getattr(dataset, 'metainfo', {}).get('classes', ())
+            faults = []
+            for role, own in evaluators.items():
+                for metric in own.metrics:
+                    if hasattr(metric, 'img_ids'):  # CocoMetric would miss the objects of all other images
+                        metric.img_ids = sorted(set(images))
+                runner.logger.info(f'Frozen role {role!r} on {len(images)} validation images:')
+                scores = own.evaluate(min(len(images), len(dataset)))  # samplers repeat images to deal equally
+                told = ', '.join(f'{key}={value}' for key, value in scores.items())
+                runner.logger.info(f'Frozen role {role!r} ({scored[role]}): {told}')
+                fault = _near_chance(scores, len(classes))
+                if fault:
+                    faults.append(
+                        f'{scored[role]}: on {len(images)} validation images frozen role {role!r} scores {fault}; its '
+                        'weights, its config or the order of the classes must be wrong'
+                    )
+        return faults
+
+
+def _other_images(origin: Any) -> Iterator[str]:
+    """Say in what the images that a role sees here differ from those on which it was trained."""
+    recorded, here = recorded_normalisation(origin.meta), normalisation(origin.data_preprocessor)
+    for key in here if recorded else ():
+        if not same_values(recorded[key], here[key]):
+            yield (
+                f'it was trained with data_preprocessor.{key}={recorded[key]}, but here the role has {here[key]}; '
+                "give the role's model the data_preprocessor of its checkpoint"
+            )
+
+
+def _other_classes(origin: Any, dataset: Any) -> str:
+    """Say in what the classes differ on which a role was trained; an empty text if they do not."""
+    recorded, here = recorded_classes(origin.meta), getattr(dataset, 'metainfo', {}).get('classes')
+    if not recorded or not here or recorded == tuple(here):
+        return ''
+    return (
+        f'it was trained on the {len(recorded)} classes {_short(recorded)}, but the training data have the '
+        f'{len(here)} classes {_short(here)}; give a checkpoint that was trained on these, in this order'
+    )
+
+
+def _near_chance(scores: Mapping[str, float], classes: int) -> str:
+    """Say how near to chance a score is; an empty text if it is not."""
+    if _MIOU in scores and classes > 1:
+        chance = 100.0 / classes
+        if not scores[_MIOU] > _MIOU_MARGIN * chance:  # so that NaN is a fault
+            return (
+                f'{_MIOU}={scores[_MIOU]:.2f} (percent), where predicting one of the {classes} classes everywhere '
+                f'scores up to {chance:.2f} and a trained role more than {_MIOU_MARGIN * chance:.2f}'
+            )
+    # without any object in the images the score is -1
+    elif 0 <= scores.get(_AP, -1) < _AP_FLOOR:
+        return f'{_AP}={scores[_AP]:.3f} (0 to 1), where guessing scores 0 and a trained role at least {_AP_FLOOR}'
+    return ''
+
+
+def _short(names: Any) -> str:
+    shown = ', '.join(map(repr, names[:12]))
+    return f'({shown}, ...)' if len(names) > 12 else f'({shown})'
+
+
+def _evenly(loader: DataLoader, number: int) -> DataLoader:
+    """A loader of a few batches of another one, taken evenly; without workers, and the other one is not opened."""
+    batches = list(loader.batch_sampler)
+    number = min(number, len(batches))
+    chosen = [batches[index * len(batches) // number] for index in range(number)]
+    return DataLoader(loader.dataset, batch_sampler=chosen, collate_fn=loader.collate_fn)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Leave generators as they were, and what was compiled for the sizes of training images uncompiled for others."""
+    # only torch.compile imports this; it takes seconds
+    compiled = 'torch._dynamo' in sys.modules
+    before = snapshot()
+    try:
+        with torch.no_grad(), torch.compiler.set_stance('force_eager') if compiled else nullcontext():
+            yield
+    finally:
+        restore(before)

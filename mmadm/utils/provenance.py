@@ -1,0 +1,118 @@
+"""What a checkpoint says of its training: on which classes, and on images that were normalised how."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from math import isclose
+from typing import Any
+
+from mmadm.utils.config import role_model_cfg
+from mmadm.utils.errors import ConfigError
+
+#: Values of an image normalisation by key of a stock ``data_preprocessor``
+Normalisation = dict[str, tuple[float, ...] | bool | None]
+
+
+def recorded_classes(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Class names of the training data.
+
+    Args:
+        meta: Entry ``meta`` of a checkpoint, also of one made before mmengine.
+
+    Returns:
+        The names in order; None if they were not recorded.
+    """
+    dataset_meta = meta.get('dataset_meta')
+    found = {str(key).lower(): value for key, value in {**meta, **(dataset_meta or {})}.items()}.get('classes')
+    if isinstance(found, str):
+        return (found,)
+    return tuple(map(str, found)) if isinstance(found, list | tuple) else None
+
+
+def recorded_normalisation(meta: Mapping[str, Any]) -> Normalisation | None:
+    """How images were normalised in training.
+
+    mmengine records the config as the text of a Python program. Running it would let a checkpoint run any code, so it
+    is only parsed, and nothing but literals and ``dict(...)`` is understood.
+
+    Args:
+        meta: Entry ``meta`` of a stock checkpoint, or of one that mmadm made of a role.
+
+    Returns:
+        See :func:`normalisation`; None if it was not recorded in a way that can be read.
+    """
+    try:
+        tree = ast.parse(meta.get('cfg', ''))
+    except (SyntaxError, TypeError, ValueError):
+        return None
+    names = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    model, shared = names.get('model'), names.get('data_preprocessor')
+    if 'role' in meta:
+        shared = _member(model, 'data_preprocessor') or shared
+        model = _member(_member(model, 'roles'), meta['role'])
+    try:
+        while (inner := _member(model, 'cfg')) is not None:
+            if isinstance(inner, ast.Constant):
+                return normalisation(role_model_cfg({'cfg': inner.value})['data_preprocessor'])
+            model = inner
+        return normalisation(_literal(_member(model, 'data_preprocessor') or shared))
+    except (ConfigError, KeyError, TypeError, ValueError):
+        return None
+
+
+def normalisation(preprocessor: Mapping[str, Any]) -> Normalisation:
+    """What a preprocessor does to the values of an image.
+
+    Args:
+        preprocessor: Config of a stock ``data_preprocessor``.
+
+    Returns:
+        ``mean`` and ``std`` by channel, None if there is none, and ``bgr_to_rgb``: whether the channels are swapped.
+    """
+    values: Normalisation = {
+        key: None if preprocessor.get(key) is None else tuple(float(value) for value in preprocessor[key])
+        for key in ('mean', 'std')
+    }
+    # both of the toolboxes' names mean that the order is reversed
+    swapped = bool(preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'))
+    return {**values, 'bgr_to_rgb': swapped}
+
+
+def same_values(one: tuple[float, ...] | bool | None, other: tuple[float, ...] | bool | None) -> bool:
+    """Whether two entries of normalisations are equal within a percent: 103.53 and 103.5 mean the same images."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(isclose(*pair, rel_tol=0.01) for pair in zip(one, other, strict=True))
+    return one == other
+
+
+def _members(node: ast.expr | None) -> dict[Any, ast.expr] | None:
+    """What a ``{...}``, ``dict(...)`` or ``dict({...})`` holds; None if the node is none of these."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        first = _members(node.args[0]) or {} if node.args else {}
+        return {**first, **{keyword.arg: keyword.value for keyword in node.keywords}}
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {key.value: value for key, value in pairs if isinstance(key, ast.Constant)}
+    return None
+
+
+def _member(node: ast.expr | None, key: str) -> ast.expr | None:
+    """The value that a dict has under a key, if the node is a dict and has it."""
+    return (_members(node) or {}).get(key)
+
+
+def _literal(node: ast.expr | None) -> Any:
+    """Value of a literal or of a dict of them; ValueError for anything else."""
+    if node is None:
+        raise ValueError('nothing there')
+    members = _members(node)
+    if members is None:
+        return ast.literal_eval(node)
+    return {key: _literal(value) for key, value in members.items()}

@@ -1,0 +1,175 @@
+"""What a step costs: every part is really run and told of, and the ratios are those of the times."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from mmengine.config import Config
+from tiny_runs import load_tool, role_config, write_images
+from torch import nn
+
+from mmadm.utils.cost import WHOLE, Part, Stopwatch, held_by, interleave, memory_ratio, peak_bytes, time_ratios
+
+CPU = torch.device('cpu')
+STUDENT, TEACHER = Part('s', 'student', True), Part('t', 'teacher', True)
+FROZEN = Part('f', 'teacher', False)
+
+
+def test_ratios_are_medians_over_the_rounds():
+    # a busy third round, in which everything takes ten times as long
+    times = {WHOLE: [11.0, 12.0, 130.0], 's': [4.0, 4.0, 40.0], 't': [6.0, 6.0, 60.0]}
+    alone, both = time_ratios(times, [STUDENT, TEACHER], 'student')
+    assert alone.name == 'whole step / s' and math.isclose(alone.value, 3.0) and alone.target is None
+    assert both.name == 'whole step / (s + t)' and math.isclose(both.value, 1.2)
+
+
+@pytest.mark.parametrize(
+    ('parts', 'targets'),
+    [
+        ([STUDENT], [None]),
+        ([STUDENT, TEACHER], [None, 1.03]),
+        ([STUDENT, FROZEN], [None, 1.02]),
+        ([STUDENT, TEACHER, FROZEN], [None, None]),
+    ],
+)
+def test_the_target_depends_on_who_is_frozen(parts, targets):
+    times = {WHOLE: [1.0], 's': [1.0], 't': [1.0], 'f': [1.0]}
+    assert [ratio.target for ratio in time_ratios(times, parts, 'student')] == targets
+
+
+def test_memory_is_compared_with_the_sum_of_the_parts():
+    ratio = memory_ratio({WHOLE: 90, 's': 40, 'f': 60}, [STUDENT, FROZEN])
+    assert ratio.value == 0.9 and ratio.target is None
+
+
+def test_variants_take_turns_in_alternating_order():
+    calls = []
+
+    def variant(name):
+        return lambda number: calls.append((number, name)) or {name: float(number)}
+
+    found = interleave([variant('a'), variant('b')], 3)
+    assert calls == [(0, 'a'), (0, 'b'), (1, 'b'), (1, 'a'), (2, 'a'), (2, 'b')]
+    assert found == {'a': [0.0, 1.0, 2.0], 'b': [0.0, 1.0, 2.0]}
+
+
+def test_a_stopwatch_adds_up_only_what_it_was_started_for():
+    watch = Stopwatch(CPU)
+    assert watch.total == 0
+    watch.start()
+    watch.stop()
+    first = watch.total
+    assert first > 0
+    watch.start()
+    watch.stop()
+    assert watch.total > first
+
+
+def test_peak_memory_counts_what_lives_at_the_same_time():
+    mebibyte = 2**20
+
+    def one_after_the_other():
+        for _ in range(3):
+            torch.empty(mebibyte, dtype=torch.uint8)
+
+    def at_once():
+        return [torch.empty(mebibyte, dtype=torch.uint8) for _ in range(3)]
+
+    assert peak_bytes(one_after_the_other, CPU, []) == mebibyte
+    kept = torch.empty(100, dtype=torch.uint8)
+    # views share their storage
+    assert peak_bytes(at_once, CPU, [kept, kept[:50]]) == 3 * mebibyte + 100
+
+
+def test_what_a_model_and_its_optimiser_hold():
+    model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4))
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, lr=0.1)
+    model(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    # weights 12 + 4 + 4, as many momenta, two statistics of 4 and a counter
+    assert sum(tensor.numel() for tensor in held_by(model, [optimizer])) == 20 + 20 + 8 + 1
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture(scope='module')
+def tool():
+    return load_tool('benchmark')
+
+
+def offline(data) -> Config:
+    cfg = role_config(data)
+    cfg.model.update(frozen=['teacher'], distillers=[dict(type='mmadm.ADM', at='backbone.layer4')])
+    cfg.optim_wrapper.pop('teacher')
+    return cfg
+
+
+ONLINE_ROWS = ['plain step of student', 'plain step of teacher']
+OFFLINE_ROWS = ['plain step of student', 'forward pass of teacher']
+
+
+@pytest.mark.parametrize(('make', 'rows'), [(role_config, ONLINE_ROWS), (offline, OFFLINE_ROWS)])
+def test_every_part_is_measured_in_every_round(tool, data, make, rows):
+    costs = tool.cost.measure(make(data), rounds=2)
+    inside = [tool.cost.LOSSES, tool.cost.OPTIMISER]
+    assert list(costs.milliseconds) == [*rows, WHOLE, *inside]
+    assert all(len(times) == 2 and min(times) > 0 for times in costs.milliseconds.values())
+    assert list(costs.memory) == [*rows, WHOLE] and min(costs.memory.values()) > 0
+    expected = time_ratios(
+        costs.milliseconds, [Part(row, row.split()[-1], row.startswith('plain')) for row in rows], 'student'
+    )
+    assert costs.ratios[:2] == expected
+    assert costs.ratios[2].value == costs.memory[WHOLE] / sum(costs.memory[row] for row in rows)
+
+
+def test_the_parts_do_what_their_rows_say(tool, data):
+    """Who runs in which mode, and how often, as the modules themselves see it."""
+    cost, cfg = tool.cost, offline(data)
+    tool.cost.init_default_scope('mmseg')
+    batches = cost.load_batches(cfg)
+    assert len(batches) == cost.BATCHES and len(batches[0]['inputs']) == 2
+    whole = cost.Learner(*cost.built(cfg, cost.whole_model(cfg), CPU))
+    seen = []
+    for role, network in whole.model.roles.items():
+        for part in ('backbone', 'decode_head'):
+            module = network.get_submodule(part if part == 'backbone' else 'decode_head.conv_seg')
+            module.register_forward_hook(
+                lambda module, args, out, name=(role, part): seen.append((*name, torch.is_grad_enabled()))
+            )
+    start = {key: value.clone() for key, value in whole.model.named_parameters()}
+    cost.prefix(cfg, whole.model, 'teacher', ['backbone.layer4'], batches)(0)()
+    assert seen == [('teacher', 'backbone', False)]
+    seen.clear()
+    found = cost.watched_step(whole, batches[0], CPU)
+    assert seen == [('student', 'backbone', True), ('student', 'decode_head', True), ('teacher', 'backbone', False)]
+    assert min(found.values()) > 0
+    # nothing is learned, so that every round costs the same
+    assert all(torch.equal(value, start[key]) for key, value in whole.model.named_parameters())
+    assert not any(part._forward_hooks for part in whole.model.distillers.values())
+
+
+def test_the_command_prints_every_row_and_ratio(tool, data, tmp_path, capsys):
+    cfg = offline(data)
+    cfg.dump(tmp_path / 'tiny.py')
+    options = ['--iterations', '1', '--cfg-options', 'train_dataloader.batch_size=3']
+    assert tool.main(['cost', str(tmp_path / 'tiny.py'), *options]) == 0
+    out = capsys.readouterr().out
+    for text in (*OFFLINE_ROWS, WHOLE, 'losses', 'optimiser', 'medians of 1 rounds', '1.02', 'peak memory'):
+        assert text in out
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'rounds', 'message'),
+    [
+        (dict(model=dict(type='A')), 1, 'the model of this config has none'),
+        (dict(model=dict(roles={})), 0, '--iterations=0: need at least 1'),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(tool, cfg, rounds, message):
+    with pytest.raises(ValueError, match=message):
+        tool.cost.measure(Config(cfg), rounds)

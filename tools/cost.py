@@ -1,0 +1,258 @@
+"""Milliseconds and memory of a training step of a config, by part, beside plain training of each role."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
+from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from mmadm.adapters import build_adapter  # noqa: E402
+from mmadm.algorithms.frozen import lowered, teacher_precision  # noqa: E402
+from mmadm.registry import MODELS  # noqa: E402
+from mmadm.utils.config import role_model_cfg, without_pretrained  # noqa: E402
+from mmadm.utils.cost import (  # noqa: E402
+    WHOLE,
+    Part,
+    Ratio,
+    Stopwatch,
+    held_by,
+    interleave,
+    memory_ratio,
+    milliseconds,
+    peak_bytes,
+    time_ratios,
+)
+from mmadm.utils.errors import ConfigError  # noqa: E402
+from mmadm.utils.export import role_config  # noqa: E402
+
+BATCHES = 4
+LOSSES, OPTIMISER = 'losses of the distillers, in it', 'optimiser, in it'
+
+
+@dataclass
+class Costs:
+    """What was measured.
+
+    Attributes:
+        milliseconds: By row and round.
+        memory: Peak in bytes by row, for the parts and the whole step.
+        ratios: Of a whole step to its parts.
+        device: Where it ran.
+    """
+
+    milliseconds: dict[str, list[float]]
+    memory: dict[str, int]
+    ratios: list[Ratio]
+    device: str
+
+
+@dataclass
+class Learner:
+    """A model with its optimisers.
+
+    Attributes:
+        model: In training mode.
+        wrapper: What its ``train_step`` takes.
+        optimizers: The optimisers inside of the wrapper.
+    """
+
+    model: nn.Module
+    wrapper: Any
+    optimizers: list[torch.optim.Optimizer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        several = isinstance(self.wrapper, OptimWrapperDict)
+        self.optimizers = [w.optimizer for w in (self.wrapper.values() if several else [self.wrapper])]
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group['lr'] = 0.0  # steps cost the same, and no random network can run away
+
+    def step(self, batch: dict[str, Any]) -> None:
+        """Make a training step."""
+        self.model.train_step(batch, self.wrapper)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand ``cost``."""
+    parser: argparse.ArgumentParser = commands.add_parser('cost', help=__doc__)
+    parser.add_argument('config')
+    parser.add_argument('--iterations', type=int, default=20, help='rounds in which every part runs once')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+
+
+def measure(cfg: Config, rounds: int) -> Costs:
+    """Measure a config's training step and its parts side by side in this process.
+
+    Every role starts from the same weights alone and together; nothing is learned.
+
+    Args:
+        cfg: Config of an ``mmadm.Distillation``.
+        rounds: Rounds; one more comes before, in which nothing is measured.
+
+    Raises:
+        ConfigError: If the config trains a stock model, or there are no rounds.
+    """
+    if 'roles' not in cfg.model:
+        raise ConfigError('cost compares the roles of an mmadm.Distillation, but the model of this config has none')
+    if rounds < 1:
+        raise ConfigError(f'--iterations={rounds}: need at least 1')
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    torch.backends.cudnn.benchmark = cfg.get('env_cfg', {}).get('cudnn_benchmark', False)
+    device = torch.device(get_device())
+    batches = load_batches(cfg)
+    whole = Learner(*built(cfg, whole_model(cfg), device))
+    parts, runs, held = [], {}, {}
+    for role, network in whole.model.roles.items():
+        if role in whole.model.trainable:
+            stock = role_config(cfg, role)
+            plain = Learner(*built(stock, ConfigDict(without_pretrained(stock.model.to_dict())), device))
+            plain.model.load_state_dict(network.state_dict())
+            parts.append(Part(f'plain step of {role}', role, True))
+            runs[parts[-1].row], held[parts[-1].row] = plain_step(plain, batches), plain
+        elif taps := wanted_taps(whole.model, role):
+            parts.append(Part(f'forward pass of {role}', role, False))
+            runs[parts[-1].row], held[parts[-1].row] = prefix(cfg, whole.model, role, taps, batches), network
+    runs[WHOLE], held[WHOLE] = plain_step(whole, batches), whole
+    variants = [timed(row, prepare, device) for row, prepare in runs.items()]
+    variants.append(lambda number: watched_step(whole, batches[number % len(batches)], device))
+    interleave(variants, 1)
+    memory = {
+        row: peak_bytes(prepare(0), device, held_by(h.model, h.optimizers) if isinstance(h, Learner) else held_by(h))
+        for (row, prepare), h in zip(runs.items(), held.values(), strict=True)
+    }
+    times = interleave(variants, rounds)
+    ratios = [*time_ratios(times, parts, whole.model.deploy), memory_ratio(memory, parts)]
+    name = (
+        torch.cuda.get_device_name() if device.type == 'cuda' else f'{device.type}, {torch.get_num_threads()} threads'
+    )
+    return Costs(times, memory, ratios, name)
+
+
+def load_batches(cfg: Config) -> list[dict[str, Any]]:
+    """A few real batches of the training data, kept in memory."""
+    loader = deepcopy(cfg.train_dataloader)
+    loader.update(num_workers=0, persistent_workers=False)
+    loader.pop('prefetch_factor', None)
+    return list(islice(Runner.build_dataloader(loader, seed=0), BATCHES))
+
+
+def whole_model(cfg: Config) -> ConfigDict:
+    """Config of the whole model without pre-trained weights other than checkpoints of roles: they cost nothing."""
+    model = deepcopy(cfg.model)
+    for name, role in model.roles.items():
+        if 'type' in role:
+            model.roles[name] = without_pretrained(role_model_cfg(role))
+        elif 'cfg' in role:
+            role['cfg'] = without_pretrained(role_model_cfg(role))
+    return model
+
+
+def built(cfg: Config, model_cfg: ConfigDict, device: torch.device) -> tuple[nn.Module, Any]:
+    """Build a model and its optimisers as a Runner with this config would."""
+    shared = cfg.get('data_preprocessor')
+    if shared is not None:
+        model_cfg.setdefault('data_preprocessor', shared)
+    torch.manual_seed(0)
+    model = MODELS.build(model_cfg)
+    model.init_weights()
+    if device.type == 'cpu':
+        model = revert_sync_batchnorm(model)
+    model = model.to(device).train()
+    if any('ChannelsLastHook' in str(hook.get('type')) for hook in cfg.get('custom_hooks') or ()):
+        model = model.to(memory_format=torch.channels_last)
+    return model, build_optim_wrapper(model, cfg.optim_wrapper)
+
+
+def wanted_taps(model: nn.Module, role: str) -> list[str]:
+    """Taps of a role that any distiller reads."""
+    return sorted({tap for distiller in model.distillers.values() for tap in distiller.taps().get(role, ())})
+
+
+def plain_step(learner: Learner, batches: list[dict[str, Any]]) -> Callable[[int], Callable[[], object]]:
+    """Training steps of a model; the copying of the batch is not part of them."""
+
+    def prepare(number: int) -> Callable[[], object]:
+        batch = deepcopy(batches[number % len(batches)])
+        return lambda: learner.step(batch)
+
+    return prepare
+
+
+def prefix(
+    cfg: Config, model: nn.Module, role: str, taps: list[str], batches: list[dict[str, Any]]
+) -> Callable[[int], Callable[[], object]]:
+    """Forward passes of a frozen role to its last tap; the preparation of the images is not part of them."""
+    adapter, network = build_adapter(role, model.roles[role]), model.roles[role]
+    dtype = teacher_precision(cfg.model.get('teacher_dtype'))
+
+    def prepare(number: int) -> Callable[[], object]:
+        data = model.data_preprocessor(deepcopy(batches[number % len(batches)]), True)
+        inputs, samples = data['inputs'][role], data['data_samples'][role]
+
+        def run() -> None:
+            with lowered(dtype, inputs.device):
+                adapter.features(network, inputs, taps, samples)
+
+        return run
+
+    return prepare
+
+
+def timed(
+    row: str, prepare: Callable[[int], Callable[[], object]], device: torch.device
+) -> Callable[[int], Mapping[str, float]]:
+    """A variant for :func:`~mmadm.utils.cost.interleave` with one row."""
+    return lambda number: {row: milliseconds(prepare(number), device)}
+
+
+def watched_step(whole: Learner, batch: dict[str, Any], device: torch.device) -> dict[str, float]:
+    """Make a whole step in which the distillers and the optimisers are timed; waiting for them slows it on a GPU."""
+    batch = deepcopy(batch)
+    losses, optimiser = Stopwatch(device), Stopwatch(device)
+    hooks = []
+    for distiller in whole.model.distillers.values():
+        hooks += [distiller.register_forward_pre_hook(losses.start), distiller.register_forward_hook(losses.stop)]
+    for optimizer in whole.optimizers:
+        hooks += [optimizer.register_step_pre_hook(optimiser.start), optimizer.register_step_post_hook(optimiser.stop)]
+    whole.step(batch)
+    for hook in hooks:
+        hook.remove()
+    return {LOSSES: losses.total, OPTIMISER: optimiser.total}
+
+
+def show(costs: Costs, console: Console) -> None:
+    """Print the tables."""
+    table = Table(title=f'One training step on {costs.device}: medians of {len(costs.milliseconds[WHOLE])} rounds')
+    table.add_column('part')
+    table.add_column('ms', justify='right')
+    table.add_column('peak memory, MiB', justify='right')
+    for row, times in costs.milliseconds.items():
+        peak = f'{costs.memory[row] / 2**20:.1f}' if row in costs.memory else ''
+        table.add_row(row, f'{median(times):.2f}', peak)
+    console.print(table)
+    table = Table(title='Ratios (of times: medians over the rounds)')
+    for name in ('ratio', 'value', 'at most'):
+        table.add_column(name, justify='left' if name == 'ratio' else 'right')
+    for ratio in costs.ratios:
+        table.add_row(ratio.name, f'{ratio.value:.3f}', '' if ratio.target is None else f'{ratio.target:.2f}')
+    console.print(table)
