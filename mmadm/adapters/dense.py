@@ -65,11 +65,11 @@ class DenseAdapter(Adapter):
 
 def _head_taps(head: nn.Module) -> dict[str, Tap]:
     """Taps of a head that puts out a list of classification maps, then a list of regression maps."""
-    from mmdet.models.dense_heads import RepPointsHead
+    from mmdet.models.dense_heads import RepPointsHead, TOODHead
     from mmdet.models.dense_heads.anchor_free_head import AnchorFreeHead
     from mmdet.models.dense_heads.anchor_head import AnchorHead
 
-    if not isinstance(head, AnchorHead | AnchorFreeHead):
+    if not isinstance(head, AnchorHead | AnchorFreeHead) or isinstance(head, TOODHead):  # TOOD puts out probabilities
         return {}
     boxes = Tap(('bbox_head',), partial(_box_maps, head))
     if isinstance(head, RepPointsHead):

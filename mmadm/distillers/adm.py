@@ -37,7 +37,7 @@ class ADM(Distiller):
         share: Share of positions that ``topk`` keeps.
         foreground: For detectors: log how much of the consensus weight lies inside ground-truth boxes
             (``<student>.foreground``) and, to compare, the share of the map that they cover
-            (``<student>.foreground_area``).
+            (``<student>.foreground_area``); a level with no position inside a box counts as 0 in both.
         avatars: Options of :class:`~mmadm.modules.AvatarEnsemble`: the consensus looks at perturbed copies of the
             teacher's map, trainable or not.
         schedule: See :class:`Distiller`.

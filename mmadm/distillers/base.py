@@ -165,11 +165,12 @@ class Distiller(nn.Module, ABC):
     def _check_levels(self, edge: Edge, mine: list[Tensor], theirs: list[Tensor], probe: Outputs) -> None:
         kind = type(self).__name__
         if len(mine) != len(theirs):
-            count = min(len(mine), len(theirs))
+            first = f'[:{min(len(mine), len(theirs))}]'
+            learner_tap, source_tap = (tap.partition('[')[0] + first for tap in (edge.learner_tap, edge.source_tap))
             raise ConfigError(
                 f'{kind}: tap {edge.learner_tap!r} of {edge.learner!r} gives {len(mine)} levels, {edge.source_tap!r} '
                 f'of {edge.source!r} gives {len(theirs)}; say which belong together, such as at=dict('
-                f"{edge.learner}='{edge.learner_tap}[:{count}]', {edge.source}='{edge.source_tap}[:{count}]')"
+                f"{edge.learner}='{learner_tap}', {edge.source}='{source_tap}')"
             )
         for a, b in zip(mine, theirs, strict=True):
             if is_logits(edge) and a.shape[1] != b.shape[1]:
