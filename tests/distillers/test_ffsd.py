@@ -89,7 +89,7 @@ def test_fusion_and_chains_have_optimisers_of_their_own():
     assert set(model.owners) == {*NAMES, 'fusion', 'self_distillation'}
     entries = {owner: dict(optimizer=dict(type='SGD', lr=0.01)) for owner in (*NAMES, 'fusion')}
     entries['self_distillation'] = dict(optimizer=dict(type='Adam', lr=0.001))
-    constructor = dict(type='RoleOptimWrapperConstructor', optim_wrapper_cfg=entries)
+    constructor = dict(type='mmadm.RoleOptimWrapperConstructor', optim_wrapper_cfg=entries)
     wrapper = OPTIM_WRAPPER_CONSTRUCTORS.build(constructor)(model)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     train(model, steps=2, optimiser=wrapper)

@@ -129,7 +129,7 @@ def test_stock_mmdet_gives_the_same_scores_to_the_role_file(bench, tmp_path):
 def test_predictions_of_a_role_are_painted(bench, tmp_path):
     checkpoint = bench.out / f'adm_det/seed0/iter_{ITERATIONS}.pth'
     arguments = [bench.folder / 'adm_det.py', checkpoint, '--role', 'teacher', '--work-dir', tmp_path / 'work']
-    fresh = ('--cfg-options', 'visualizer.name=shown')  # visualizers of one process share what has one name
+    fresh = ('--cfg-options', 'visualizer.name=shown_boxes')  # visualizers of one process share what has one name
     load_tool('test').main([str(a) for a in (*arguments, '--show-dir', tmp_path / 'shown', *fresh)])
     painted = list((tmp_path / 'shown').glob('**/*.png'))
     assert len(painted) == 3
