@@ -41,12 +41,11 @@ class Adapter(ABC):
         """
         base, levels = split_levels(name)
         found = self._named.get(base, Tap((base,)))
-        modules = dict(model.named_modules())
-        if base and all(path in modules for path in found.paths):
+        if base and all(_has_module(model, path) for path in found.paths):
             return replace(found, levels=levels)
         if base in ('logits', 'boxes'):
             raise ConfigError(f'role {self.name!r}: {self._lacks(model, base)}')
-        valid = [*self._named, *filter(None, modules)]
+        valid = [*self._named, *(path for path, _ in model.named_modules() if path)]
         raise ConfigError(f'role {self.name!r} has no tap {base!r}; {near_matches(base, valid)}')
 
     def paths(self, model: nn.Module, taps: Sequence[str]) -> list[str]:
@@ -87,7 +86,7 @@ class Adapter(ABC):
             ConfigError: If a module exists but is not called as a module, such as a whole decode head.
         """
         resolved = self._resolve(model, taps)
-        parts = {path.partition('.')[0] for path in self.paths(model, taps)}
+        parts = {path.partition('.')[0] for tap in resolved.values() for path in tap.paths}
         with torch.no_grad(), tapped(model, resolved) as collected:
             if parts == {'backbone'}:
                 model.backbone(inputs)
@@ -152,3 +151,12 @@ class Adapter(ABC):
                     'as a module (a whole decode head never is): tap one of its children, `logits` or `feats`.'
                 )
         return collected
+
+
+def _has_module(model: nn.Module, path: str) -> bool:
+    """Whether a network has a module; asked in every step, so without a list of all modules."""
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        return False
+    return True

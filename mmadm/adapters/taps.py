@@ -80,6 +80,7 @@ def tapped(model: nn.Module, taps: Mapping[str, Tap]) -> Iterator[dict[str, list
     collected: dict[str, list[Tensor]] = {name: [] for name in taps}
 
     def keep(name: str, _module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        """Add what one call of a tapped module gives."""
         collected[name].extend(taps[name].read(args, kwargs, output))
 
     handles = [

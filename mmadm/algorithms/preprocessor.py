@@ -27,6 +27,7 @@ class RolePreprocessor(nn.Module):
         super().__init__()
         # a plain dict: the modules belong to the roles, and must not appear twice in a state dict
         self._by_role = dict(preprocessors)
+        self._distinct = len({id(preprocessor) for preprocessor in preprocessors.values()})
         self._keep_samples = keep_samples
         self._deploy = deploy
 
@@ -48,7 +49,8 @@ class RolePreprocessor(nn.Module):
         inputs: dict[str, Any] = {}
         samples: dict[str, Any] = {}
         made: dict[int, dict[str, Any]] = {}
-        start = generator_states()
+        # taken only where a second preprocessor has to draw the same again
+        start = generator_states() if self._distinct > 1 else ()
         for role, preprocessor in self._by_role.items():
             first = id(preprocessor) not in made
             if first:

@@ -68,7 +68,7 @@ class ADM(Distiller):
         self.consensus = consensus
         self.divergence = divergence
         self.foreground = foreground
-        self.avatars = None if avatars is None else AvatarEnsemble(**{k: v for k, v in avatars.items() if k != 'type'})
+        self.avatars = None if avatars is None else AvatarEnsemble.from_cfg(avatars)
         self.options: dict[str, Any] = {'tau': tau, 'region': region, 'share': share}
         # an unknown region or a bad tau shall fail while the config is read, not at the first iteration
         try:

@@ -8,9 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmadm.functional import binary_kl_divergence, kl_divergence
 from mmadm.modules import Connector, resize_like
 from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError
@@ -235,3 +237,16 @@ def valid_positions(output: RoleOutput, reference: Tensor) -> Tensor | None:
     valid = F.interpolate(output.valid.float().unsqueeze(1), size=reference.shape[2:], mode='nearest').squeeze(1).bool()
     # the priors of a position follow each other in the batch
     return valid.repeat_interleave(reference.shape[0] // valid.shape[0], dim=0)
+
+
+def class_divergence(output: RoleOutput, pairs: Sequence[tuple[Tensor, Tensor]], tau: float) -> Tensor:
+    """``tau^2 KL(sg(source) || learner)`` of class scores, the mean over valid positions and levels.
+
+    Args:
+        output: What the learner produced; says which positions count and whether each class has a sigmoid.
+        pairs: The learner's and the source's logits of each level.
+        tau: Temperature.
+    """
+    divergence = binary_kl_divergence if output.binary else kl_divergence
+    terms = [divergence(a, b.detach(), tau, valid_positions(output, b)) for a, b in pairs]
+    return torch.stack(terms).mean()

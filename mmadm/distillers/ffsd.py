@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, names, valid_positions
+from mmadm.distillers.base import Distiller, Edge, Outputs, class_divergence, names
 from mmadm.functional import (
     attention_distance,
     attention_diversity,
     attention_map,
-    binary_kl_divergence,
     diversity_target,
-    kl_divergence,
     warmup_ramp,
 )
 from mmadm.modules.fusion import FeatureFusion, LeaderTransform, SelfDistillation
@@ -188,9 +186,8 @@ class FFSD(Distiller):
 
     def _kl(self, output: RoleOutput, sources: Sequence[Tensor], learner: Sequence[Tensor] | None = None) -> Tensor:
         """``tau^2 KL(sg(source) || learner)``, the mean over levels; by default the role's own logits learn."""
-        divergence = binary_kl_divergence if output.binary else kl_divergence
         pairs = zip(output.taps['logits'] if learner is None else learner, sources, strict=True)
-        return torch.stack([divergence(a, b.detach(), self.tau, valid_positions(output, b)) for a, b in pairs]).mean()
+        return class_divergence(output, list(pairs), self.tau)
 
     def _chain(self, output: RoleOutput, last: Tensor, chain: nn.Module) -> Tensor:
         """Train a chain: features and attention that it makes from the last feature against the network's own."""

@@ -6,12 +6,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import permutations
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, names, valid_positions
+from mmadm.distillers.base import (
+    Distiller,
+    Edge,
+    Outputs,
+    TapSpec,
+    class_divergence,
+    edges_between,
+    names,
+)
 from mmadm.distillers.truth import targets_like
-from mmadm.functional import binary_kl_divergence, kl_divergence
 from mmadm.functional.kdcl import minimum_ensemble, naive_ensemble
 from mmadm.modules import resize_like
 from mmadm.registry import MODELS
@@ -90,12 +96,10 @@ class KDCL(Distiller):
         losses = {}
         levels = {role: outputs[role].taps[tap] for role, tap in self._taps.items()}
         for learner in (role for role in self.roles if role in self.trainable):
-            output, terms = outputs[learner], []
-            divergence = binary_kl_divergence if output.binary else kl_divergence
+            output, pairs = outputs[learner], []
             for level, mine in enumerate(levels[learner]):
                 # the ensemble is taken at the learner's own resolution
                 all_roles = [resize_like(levels[role][level].detach(), mine) for role in self.roles]
-                target = self.combine(all_roles, targets_like(output, mine))
-                terms.append(divergence(mine, target, self.tau, valid_positions(output, mine)))
-            losses[f'{learner}.loss_kdcl'] = self.weight * torch.stack(terms).mean()
+                pairs.append((mine, self.combine(all_roles, targets_like(output, mine))))
+            losses[f'{learner}.loss_kdcl'] = self.weight * class_divergence(output, pairs, self.tau)
         return losses

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mmadm.distillers.base import (
@@ -14,13 +14,12 @@ from mmadm.distillers.base import (
     Edge,
     Outputs,
     TapSpec,
+    class_divergence,
     edges_between,
     is_logits,
     matched,
     names,
-    valid_positions,
 )
-from mmadm.functional import binary_kl_divergence, kl_divergence
 from mmadm.registry import MODELS
 from mmadm.utils.errors import ConfigError
 
@@ -71,11 +70,11 @@ class MutualLearning(Distiller):
         """Return ``<role>.loss_mutual`` for every trainable role; see :class:`Distiller`."""
         losses: dict[str, Tensor] = {}
         for edge in self.edges():
-            output, terms = outputs[edge.learner], []
-            divergence = binary_kl_divergence if output.binary and is_logits(edge) else kl_divergence
-            for learner, peer in matched(edge, outputs, connectors):
-                terms.append(divergence(learner, peer.detach(), self.tau, valid_positions(output, peer)))
-            term = torch.stack(terms).mean() * self.weight / (len(self.roles) - 1)
+            output = outputs[edge.learner]
+            if not is_logits(edge):  # how a head scores classes says nothing of other modules
+                output = replace(output, binary=False)
+            pairs = matched(edge, outputs, connectors)
+            term = class_divergence(output, pairs, self.tau) * self.weight / (len(self.roles) - 1)
             key = f'{edge.learner}.loss_mutual'
             losses[key] = losses[key] + term if key in losses else term
         return losses

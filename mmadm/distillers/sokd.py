@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, matched, valid_positions
-from mmadm.functional import binary_kl_divergence, kl_divergence
+from mmadm.distillers.base import (
+    Distiller,
+    Edge,
+    Outputs,
+    TapSpec,
+    class_divergence,
+    edges_between,
+    matched,
+)
 from mmadm.registry import MODELS
 from mmadm.utils.errors import ConfigError
 
@@ -86,9 +92,6 @@ class SOKD(Distiller):
         for edge, weight in self._weighted_edges:
             if weight == 0:
                 continue
-            output, terms = outputs[edge.learner], []
-            divergence = binary_kl_divergence if output.binary else kl_divergence
-            for learner, source in matched(edge, outputs, connectors):
-                terms.append(divergence(learner, source.detach(), self.tau, valid_positions(output, source)))
-            losses[f'{edge.learner}.loss_from_{edge.source}'] = weight * torch.stack(terms).mean()
+            term = class_divergence(outputs[edge.learner], matched(edge, outputs, connectors), self.tau)
+            losses[f'{edge.learner}.loss_from_{edge.source}'] = weight * term
         return losses

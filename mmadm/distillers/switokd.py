@@ -9,9 +9,17 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, matched, valid_positions
+from mmadm.distillers.base import (
+    Distiller,
+    Edge,
+    Outputs,
+    TapSpec,
+    class_divergence,
+    edges_between,
+    matched,
+    valid_positions,
+)
 from mmadm.distillers.truth import targets_like
-from mmadm.functional import binary_kl_divergence, kl_divergence
 from mmadm.functional.switokd import switch_distances, switch_from_distances
 from mmadm.registry import MODELS
 from mmadm.utils.errors import ConfigError
@@ -92,11 +100,8 @@ class SwitOKD(Distiller):
         """Return ``<role>.loss_switokd`` of both and the monitor ``<teacher>.expert``, 1 where the teacher pauses."""
         found = {}
         for edge in self._edges:
-            output, terms = outputs[edge.learner], []
-            divergence = binary_kl_divergence if output.binary else kl_divergence
-            for learner, source in matched(edge, outputs, connectors):
-                terms.append(divergence(learner, source.detach(), self.tau, valid_positions(output, source)))
-            found[f'{edge.learner}.loss_switokd'] = self.weight * torch.stack(terms).mean()
+            term = class_divergence(outputs[edge.learner], matched(edge, outputs, connectors), self.tau)
+            found[f'{edge.learner}.loss_switokd'] = self.weight * term
         found[f'{self.teacher}.expert'] = self._expert(outputs, connectors)
         return found
 

@@ -55,7 +55,7 @@ class Transfer(Distiller):
         self.learner = learner
         self.loss = MODELS.build({'_scope_': 'mmadm', **loss})
         self.connector_cfg = connector
-        self.avatars = None if avatars is None else AvatarEnsemble(**{k: v for k, v in avatars.items() if k != 'type'})
+        self.avatars = None if avatars is None else AvatarEnsemble.from_cfg(avatars)
         self.weight = weight
         self._edges = edges_between([(learner, source)], at, 'Transfer')
 

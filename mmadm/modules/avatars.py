@@ -103,6 +103,11 @@ class AvatarEnsemble(nn.Module):
         self.include_teacher = include_teacher
         self.temperature = temperature
 
+    @classmethod
+    def from_cfg(cls, cfg: Mapping[str, Any]) -> AvatarEnsemble:
+        """Build from ``avatars=dict(...)``, whose ``type`` may be left out."""
+        return cls(**{key: value for key, value in cfg.items() if key != 'type'})
+
     def forward(
         self, loss: Loss, student: Tensor, teacher: Tensor, standardise_teacher: bool = True
     ) -> tuple[Tensor, Tensor]:

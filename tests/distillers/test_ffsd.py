@@ -36,7 +36,6 @@ def reached(model, loss):
 
 
 def test_each_loss_moves_its_learner_alone():
-    losses = losses_of(together())
     model = together()
     losses = losses_of(model)
     expected = {

@@ -173,7 +173,9 @@ def test_nothing_is_scored_without_a_frozen_role(data, tmp_path):
     cfg = stock_config(data, iterations=1)
     cfg.train_cfg.val_begin = 10
     cfg.default_hooks.teacher_guard = dict(type='mmadm.TeacherGuardHook')
-    runner_of(cfg, tmp_path / 'stock', val_evaluator=[Refuse()]).train()
+    runner = runner_of(cfg, tmp_path / 'stock', val_evaluator=[Refuse()])
+    runner.train()
+    assert runner.iter == 1
 
 
 def test_a_teacher_out_of_the_whole_models_checkpoint_needs_none_of_its_own(data, trained, tmp_path, said):
