@@ -25,3 +25,4 @@ model = dict(
         )
     ],
 )
+custom_hooks = [dict(type='mmadm.ChannelsLastHook', roles=['teacher'])]

@@ -17,3 +17,4 @@ optim_wrapper = dict(
     student=dict(optimizer={{_base_.optimizer}}),
     teacher=dict(optimizer={{_base_.optimizer}}),
 )
+custom_hooks = [dict(type='mmadm.ChannelsLastHook', roles=['teacher'])]

@@ -1,4 +1,4 @@
-# Plain teacher that starts from ImageNet weights.
+# Plain teacher: the student's network with three times the channels.
 _base_ = [
     '../_base_/datasets/bccd.py',
     '../_base_/models/bccd.py',
@@ -7,3 +7,4 @@ _base_ = [
 ]
 model = {{_base_.teacher}}
 val_cfg = dict(_delete_=True, type='ValLoop')
+custom_hooks = [dict(type='mmadm.ChannelsLastHook')]

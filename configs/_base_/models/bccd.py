@@ -46,18 +46,39 @@ student = dict(
     test_cfg=inference,
 )
 
-# MobileNetV2 from ImageNet weights (tools/convert_mbv2.py writes the file); its last 1x1 convolution (index 7) starts
-# from random weights, as the file does not hold it
+# ResNet-18 with three eighths of the channels: three times the student's
 teacher = dict(
     type='FCOS',
     data_preprocessor=data_preprocessor,
     backbone=dict(
-        type='MobileNetV2',
-        out_indices=(2, 4, 7),
+        type='ResNet',
+        depth=18,
+        base_channels=24,
+        stem_channels=24,
+        out_indices=(1, 2, 3),
         norm_cfg=norm_cfg,
-        init_cfg=dict(type='Pretrained', checkpoint='{{$MMADM_WEIGHTS:weights}}/mobilenet_v2_imagenet.pth'),
+        norm_eval=False,
     ),
-    neck=dict(type='FPN', in_channels=[32, 96, 1280], out_channels=64, num_outs=3),
+    neck=dict(type='FPN', in_channels=[48, 96, 192], out_channels=64, num_outs=3),
+    bbox_head=bbox_head,
+    train_cfg=None,
+    test_cfg=inference,
+)
+
+# a second teacher for methods with two: twice the student's channels
+second_teacher = dict(
+    type='FCOS',
+    data_preprocessor=data_preprocessor,
+    backbone=dict(
+        type='ResNet',
+        depth=18,
+        base_channels=16,
+        stem_channels=16,
+        out_indices=(1, 2, 3),
+        norm_cfg=norm_cfg,
+        norm_eval=False,
+    ),
+    neck=dict(type='FPN', in_channels=[32, 64, 128], out_channels=64, num_outs=3),
     bbox_head=bbox_head,
     train_cfg=None,
     test_cfg=inference,
