@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from mmadm.algorithms.frozen import compile_around, lowered, teacher_precision
 from mmadm.algorithms.partial import freeze_all_but, set_mode
 from mmadm.algorithms.pause import buffer_copies, restore_buffers
+from mmadm.algorithms.prefix import Prefix, recorded, replayed, shared_paths
 from mmadm.algorithms.preprocessor import RolePreprocessor
 from mmadm.algorithms.roles import build_roles, check_names
+from mmadm.algorithms.views import TapViews
 from mmadm.distillers import Distiller
 from mmadm.registry import MODELS
 from mmadm.structures import RoleOutput
@@ -27,7 +30,7 @@ DRY_RUN_SIZE = 128
 
 
 @MODELS.register_module()
-class Distillation(BaseModel):
+class Distillation(BaseModel, TapViews):
     """Trains stock networks together; stock configs go in, stock checkpoints come out.
 
     Losses are summed and one backward runs; each loss reaches only its learner. Loss keys are ``<role>.<name>``.
@@ -60,6 +63,7 @@ class Distillation(BaseModel):
         compile: bool = False,
     ) -> None:
         check_names(roles, frozen, deploy)
+        copies = {name: cfg['like'] for name, cfg in roles.items() if cfg.get('like') in frozen and cfg.get('train')}
         roles = role_cfgs(roles)
         built, adapters, preprocessors, origins = build_roles(roles, data_preprocessor)
         trainable = tuple(name for name in roles if name not in frozen)
@@ -81,12 +85,16 @@ class Distillation(BaseModel):
         self.distillers = nn.ModuleDict(self._build_distillers(distillers))
         self.connectors = nn.ModuleDict()
         self._connector_owner: dict[tuple[str, str], str] = {}
+        self._prefixes: dict[str, Prefix] = {}
         with untouched_generators():
-            self._infer_connectors()
+            self._infer_connectors(copies)
         if compile:
             for name, taps in self._wanted(self.distillers.values()).items():
                 if name in self.frozen:
-                    compile_around(self.roles[name], self._adapters[name].paths(self.roles[name], taps))
+                    seen = [
+                        path for prefix in self._prefixes.values() if prefix.source == name for path in prefix.paths
+                    ]
+                    compile_around(self.roles[name], self._adapters[name].paths(self.roles[name], taps) + seen)
 
     def init_weights(self) -> None:
         """Initialise every role that has no checkpoint as the stock toolbox would."""
@@ -217,13 +225,20 @@ class Distillation(BaseModel):
             built[kind if kind not in built else f'{kind}_{index}'] = distiller
         return built
 
-    def _infer_connectors(self) -> None:
-        """Find every tap's channels on a blank image and build what makes unequal ones comparable."""
+    def _infer_connectors(self, copies: Mapping[str, str]) -> None:
+        """Find every tap's channels on a blank image and build what makes unequal ones comparable.
+
+        Args:
+            copies: Role that a partly trainable one copies; if both see the same images it need not run twice.
+        """
         wanted = self._wanted(self.distillers.values())
         probe = {}
         for name, taps in wanted.items():
             role = self.roles[name].eval()
-            probe[name] = self._adapters[name].probe(role, DRY_RUN_SIZE, taps)
+            run = partial(self._adapters[name].probe, role, DRY_RUN_SIZE, taps)
+            probe[name] = run()
+            if name in copies and self.data_preprocessor.shared(name, copies[name]):
+                self._prefixes[name] = Prefix(copies[name], shared_paths(role, run))
             if name in self.trainable:
                 set_mode(role, self._parts[name], True)
         for name, distiller in self.distillers.items():
@@ -244,14 +259,17 @@ class Distillation(BaseModel):
         self, inputs: dict[str, Tensor], data_samples: dict[str, Any], active: dict[str, Distiller], iteration: int
     ) -> dict[str, RoleOutput]:
         wanted = self._wanted(active.values())
-        outputs = {}
-        for index, (name, role) in enumerate(self.roles.items()):
-            taps = wanted.get(name, [])
+        outputs, computed = {}, {}
+        # the frozen ones first: a bridge goes on from what they have computed
+        for name in [*self.frozen, *self.trainable]:
+            index, role, taps = list(self.roles).index(name), self.roles[name], wanted.get(name, [])
             if name in self.trainable:
-                with role_stream(index, iteration):
+                prefix = computed.get(self._prefixes[name].source, {}) if name in self._prefixes else {}
+                with role_stream(index, iteration), replayed(role, prefix, self._teacher_dtype and torch.float32):
                     outputs[name] = self._adapters[name].loss(role, inputs[name], data_samples[name], taps)
             elif taps:
-                with lowered(self._teacher_dtype, inputs[name].device):
+                paths = [path for prefix in self._prefixes.values() if prefix.source == name for path in prefix.paths]
+                with lowered(self._teacher_dtype, inputs[name].device), recorded(role, paths) as computed[name]:
                     outputs[name] = self._adapters[name].features(role, inputs[name], taps, data_samples[name])
         return outputs
 

@@ -31,6 +31,10 @@ class RolePreprocessor(nn.Module):
         self._keep_samples = keep_samples
         self._deploy = deploy
 
+    def shared(self, role: str, other: str) -> bool:
+        """Whether two roles see the same images."""
+        return self._by_role[role] is self._by_role[other]
+
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Preprocess a collated batch.
 

@@ -46,6 +46,73 @@ def test_the_bridge_starts_as_the_teacher_and_sees_its_features(teacher_file):
     assert not torch.equal(seen[0][3], seen[1][3])
 
 
+@pytest.mark.parametrize('teacher_dtype', [None, 'bfloat16'])
+def test_the_bridge_is_fed_by_the_teacher(teacher_file, teacher_dtype):
+    """What comes before the cut runs once, and the tail gets just what the teacher has computed there."""
+    model = semi_online(teacher_file, teacher_dtype=teacher_dtype)
+    ran, into_tail, from_teacher = [], [], []
+    for role in ('teacher', 'bridge'):
+        network = model.roles[role]
+        for path in ('conv1', 'bn1', 'layer1', 'layer3', 'layer4'):
+            part = network.backbone.get_submodule(path)
+            part.register_forward_hook(lambda *_, name=f'{role}.{path}': ran.append(name))
+    model.roles['teacher'].backbone.layer3.register_forward_hook(lambda *call: from_teacher.append(call[-1]))
+    model.roles['bridge'].backbone.layer4.register_forward_pre_hook(lambda _, args: into_tail.append(args[0]))
+    before = {name: id(module) for name, module in model.named_modules()}
+    data = model.data_preprocessor(batch(), True)
+    losses = model(**data, mode='loss')
+    teacher = [f'teacher.{path}' for path in ('conv1', 'bn1', 'layer1', 'layer3', 'layer4')]
+    assert ran == [*teacher, 'bridge.layer4']
+    assert not into_tail[0].requires_grad and into_tail[0].dtype == torch.float32
+    assert torch.equal(into_tail[0], from_teacher[0].float())
+    losses['bridge.decode.loss_ce'].backward()
+    # the network is whole again, and predicts with its own modules
+    assert before == {name: id(module) for name, module in model.named_modules()}
+    ran.clear()
+    model.predicting = 'bridge'
+    model.eval()(data['inputs']['bridge'], data['data_samples']['bridge'], mode='tensor')
+    assert ran == [name.replace('teacher', 'bridge') for name in teacher]
+
+
+def test_feeding_changes_no_number(teacher_file):
+    """The same step as with a bridge that runs its whole network itself."""
+    losses = []
+    for fed in (True, False):
+        model = semi_online(teacher_file)
+        assert model._prefixes['bridge'].paths == (
+            'backbone.conv1',
+            'backbone.bn1',
+            *(f'backbone.layer{n}' for n in (1, 2, 3)),
+        )
+        if not fed:
+            model._prefixes.clear()
+        losses.append(train(model, steps=2))
+    assert losses[0] == losses[1]
+
+
+def test_what_runs_after_a_learning_part_is_no_prefix(teacher_file):
+    assert semi_online(teacher_file, tail=['backbone.conv1'])._prefixes['bridge'].paths == ()
+    tail = ['backbone.layer2', 'decode_head.conv_seg']
+    assert semi_online(teacher_file, tail=tail)._prefixes['bridge'].paths == (
+        'backbone.conv1', 'backbone.bn1', 'backbone.layer1',
+    )  # fmt: skip
+    # a whole decode head is never called as a module, its children are
+    paths = semi_online(teacher_file, tail=['decode_head'])._prefixes['bridge'].paths
+    assert paths == ('backbone',)
+
+
+def test_a_bridge_that_is_no_copy_runs_its_own_network(teacher_file):
+    other = dict(segmentor(8)['data_preprocessor'], mean=[0.0, 0.0, 0.0])
+    bridge = dict(like='teacher', train=TAIL)
+    roles = dict(
+        student=segmentor(4), teacher=dict(cfg=dict(segmentor(8), data_preprocessor=other), checkpoint=teacher_file)
+    )
+    same = distillation(roles=dict(roles, bridge=bridge), frozen=['teacher'], distillers=[SOKD])
+    assert 'bridge' in same._prefixes
+    full = dict(cfg=segmentor(8), checkpoint=teacher_file, train=TAIL)
+    assert not distillation(roles=dict(roles, bridge=full), frozen=['teacher'], distillers=[SOKD])._prefixes
+
+
 def test_only_student_and_tail_move(teacher_file):
     model = semi_online(teacher_file)
     before = deepcopy(model.state_dict())
