@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent
 
 # mmadm uses the import names mmengine, mmcv, mmseg and mmdet, which two sets of distributions provide. Depending on
 # either would install it over the other, so both are extras and mmadm checks the import names itself.
-REQUIRES = ['torch>=2.6', 'numpy', 'rich', 'jinja2', 'matplotlib', 'packaging']
+REQUIRES = ['torch>=2.6', 'numpy', 'scipy', 'rich', 'jinja2', 'matplotlib', 'packaging']
 EXTRAS = {
     # mmsegmentation imports ftfy and regex without declaring them.
     'openmmlab': [

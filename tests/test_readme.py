@@ -1,22 +1,22 @@
 """Every results table in the README is what the committed records give."""
 
-import json
 import re
 from pathlib import Path
 
-from mmadm.utils.runs import markdown_table, scored_split, summarise
+from mmadm.utils.runs import read_json_lines
+from mmadm.utils.tables import markdown_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = re.compile(r'<!-- (benchmarks/\S+\.jsonl) -->\n((?:\|.*\n)+)')
 
 
 def rendered(file):
-    records = [json.loads(line) for line in (ROOT / file).read_text().splitlines()]
-    return markdown_table(summarise(records), scored_split(records))
+    path = ROOT / file
+    return markdown_tables(read_json_lines(path), read_json_lines(path.with_suffix('.cost.jsonl')))
 
 
 def test_tables_come_from_the_records():
     tables = TABLE.findall((ROOT / 'README.md').read_text())
-    assert {file for file, _ in tables} == {f'benchmarks/{p.name}' for p in (ROOT / 'benchmarks').glob('*.jsonl')}
+    assert {file for file, _ in tables} == {f'benchmarks/{p.name}' for p in (ROOT / 'benchmarks').glob('*.jsonl') if '.cost' not in p.name}
     for file, table in tables:
         assert table == rendered(file), file

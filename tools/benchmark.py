@@ -27,12 +27,14 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from rich.console import Console
+from rich.progress import track
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]  # the script also runs from a checkout that is not installed
 
 import cost  # noqa: E402
+from suites import NOTES, OPTIONS, SUITES  # noqa: E402
 
 from mmadm.adapters import build_adapter  # noqa: E402
 from mmadm.distillers import ADM  # noqa: E402
@@ -41,58 +43,11 @@ from mmadm.functional import region_weights, similarity_map  # noqa: E402
 from mmadm.registry import MODELS  # noqa: E402
 from mmadm.utils.bench import Job, Launcher, run_jobs  # noqa: E402
 from mmadm.utils.errors import ConfigError, near_matches  # noqa: E402
-from mmadm.utils.runs import Record, markdown_tables, read_json_lines  # noqa: E402
+from mmadm.utils.runs import Record, read_json_lines  # noqa: E402
+from mmadm.utils.tables import markdown_tables  # noqa: E402
 from mmadm.visualization.report import Maps, write_report  # noqa: E402
 from mmadm.visualization.similarity import relative_weights  # noqa: E402
 
-PLAIN = ('student', 'teacher', 'dml', 'adm')
-OFFLINE = ('cwd', 'mgd', 'akd_cwd', 'akd_mgd')
-CAMVID = [method + pair for pair in ('', '_mbv2') for method in PLAIN]
-CAMVID += [f'{method}_mbv2' for method in ('kd', 'adm_kd', *OFFLINE)]
-CAMVID += [f'{method}_mbv2' for method in ('kdcl', 'kdcl_adm', 'switokd', 'switokd_adm', 'sokd')]
-AVATARS = ('m1', 'm2', 'm2_uniform', 'm4_uniform', 'm1_batchnorm', 'm4_batchnorm')
-SUITES: dict[str, dict[str, str]] = {
-    'demo': {m: f'configs/demo/{m}.py' for m in ('student', 'dml', 'adm', 'student_det', 'adm_det')},
-    'camvid': {method: f'configs/camvid/{method}.py' for method in CAMVID},
-    'camvid_avatars': {f'akd_cwd_{name}_mbv2': f'configs/camvid/akd_cwd_{name}_mbv2.py' for name in AVATARS},
-    'camvid_original': {method: f'configs/camvid/{method}.py' for method in CAMVID},
-    'bccd': {method: f'configs/bccd/{method}.py' for method in (*PLAIN, 'pkd', *OFFLINE)},
-}
-# the original split of CamVid, whose val and test show other streets than its train
-OPTIONS: dict[str, list[str]] = {
-    'camvid_original': [
-        f'{part}_dataloader.dataset.{key}={value}'
-        for part in ('train', 'val', 'test')
-        for key, value in (
-            ('ann_file', f'splits/{part}.txt'),
-            ('data_prefix.img_path', f'images/{part}'),
-            ('data_prefix.seg_map_path', f'annotations/{part}'),
-        )
-    ]
-}
-CAMVID_NOTE = (
-    'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with published '
-    'CamVid results. Methods were chosen on val.'
-)
-NOTES = {
-    'demo': (
-        'mmadm demo: learning together on generated streets',
-        'Small-scale demo figures: tiny networks, a short training and generated street scenes. They show that '
-        'everything works and what it looks like. They are not Cityscapes results and say nothing about them; with one '
-        'seed, a difference of a point or two is noise.',
-    ),
-    'camvid': ('mmadm on CamVid', CAMVID_NOTE),
-    'camvid_original': ('mmadm on CamVid, original split', CAMVID_NOTE),
-    'camvid_avatars': (
-        'Avatars on CamVid',
-        'Number and weighting of the avatars of akd_cwd_mbv2, whose own row (four, by uncertainty) is in suite camvid.',
-    ),
-    'bccd': (
-        'mmadm on BCCD',
-        'Blood cells at low resolution with small detectors: compare the methods with each other, not with published '
-        'BCCD results. Methods were chosen on val.',
-    ),
-}
 console = Console()
 
 
@@ -107,6 +62,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument('--jobs', type=int, default=1, help='runs at a time; with more than one, a thread each')
     run.add_argument('--out', type=Path, help='default: work_dirs/benchmark/SUITE')
     run.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='passed on to every run')
+    run.add_argument('--costs', action='store_true', help='then measure the training step of every method: cost.jsonl')
     report = commands.add_parser('report', help='table and report.html of a folder of runs')
     report.add_argument('dir', type=Path)
     report.add_argument('--out', type=Path, help='default: DIR/report.html')
@@ -149,6 +105,7 @@ def describe(suite: str, method: str, cfg: Config) -> Record:
             'versions': versions(),
             'device': torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU ({platform.machine()})',
             'config_sha': fingerprint(cfg),
+            'deploy': stock_role if stock else model.deploy,
             'split': dataset.get('ann_file') or dataset.data_prefix.img_path,
             'parameters': {role: sum(p.numel() for p in net.parameters()) for role, net in roles.items()},
         },
@@ -211,6 +168,17 @@ def plan(suite: str, methods: Sequence[str], seeds: Sequence[int], out: Path, op
     ]
 
 
+def measure_costs(jobs: Sequence[Job], out: Path) -> None:
+    """Measure the training step of every method beside plain steps of its roles; adds to ``out/cost.jsonl``."""
+    done = {record['config_sha'] for record in read_json_lines(out / 'cost.jsonl')}
+    first = {job.method: job for job in reversed(jobs) if not job.stock and job.facts['config_sha'] not in done}
+    for method, job in track(first.items(), 'costs', console=console):
+        costs = cost.measure(load_config(job.config, job.options), cost.ROUNDS)
+        facts = {key: job.facts[key] for key in ('revision', 'versions', 'config_sha')}
+        with (out / 'cost.jsonl').open('a', encoding='utf-8') as file:
+            file.write(json.dumps({'method': method, 'config': job.config, **cost.record(costs), **facts}) + '\n')
+
+
 def report(folder: Path, out: Path | None = None) -> tuple[list[Record], Path]:
     """Write ``results.md`` and the HTML report of a folder of runs.
 
@@ -224,13 +192,14 @@ def report(folder: Path, out: Path | None = None) -> tuple[list[Record], Path]:
     Raises:
         ConfigError: If no run is finished there.
     """
+    costs = read_json_lines(folder / 'cost.jsonl')
     newest = {(record['method'], record['seed']): record for record in read_json_lines(folder / 'results.jsonl')}
     if not newest:
         raise ConfigError(f'{folder / "results.jsonl"} holds no finished run; start one with: tools/benchmark.py run')
     suite = next(iter(newest.values()))['suite']
     order = list(SUITES[suite])
     records = sorted(newest.values(), key=lambda record: (order.index(record['method']), record['seed']))
-    (folder / 'results.md').write_text(markdown_tables(records), encoding='utf-8')
+    (folder / 'results.md').write_text(markdown_tables(records, costs), encoding='utf-8')
     target = out or folder / 'report.html'
     write_report(folder, records, target, *NOTES[suite], adm_maps)
     return records, target
@@ -276,8 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cost.show(cost.measure(load_config(args.config, args.cfg_options), args.iterations), console)
             return 0
         if args.command == 'report':
-            records, target = report(args.dir, args.out)
-            console.print(markdown_tables(records), soft_wrap=True, markup=False)
+            _, target = report(args.dir, args.out)
+            console.print((args.dir / 'results.md').read_text(encoding='utf-8'), soft_wrap=True, markup=False)
             console.print(f'report: {target}')
             return 0
         out = args.out or Path('work_dirs/benchmark') / args.suite
@@ -285,6 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = plan(args.suite, args.methods or list(SUITES[args.suite]), args.seeds, out, options)
         launcher = Launcher(ROOT, threads=1 if args.jobs > 1 else None)
         failures = run_jobs(jobs, launcher, out, args.jobs, console)
+        if args.costs:
+            measure_costs(jobs, out)
     except ConfigError as error:
         console.print(f'[red]error[/] {error}')
         return 2

@@ -46,6 +46,7 @@ from mmadm.utils.errors import ConfigError  # noqa: E402
 from mmadm.utils.export import role_config  # noqa: E402
 
 BATCHES = 4
+ROUNDS = 20
 LOSSES, OPTIMISER = 'losses of the distillers, in it', 'optimiser, in it'
 
 
@@ -96,7 +97,7 @@ def add_parser(commands: Any) -> None:
     """Add the subcommand ``cost``."""
     parser: argparse.ArgumentParser = commands.add_parser('cost', help=__doc__)
     parser.add_argument('config')
-    parser.add_argument('--iterations', type=int, default=20, help='rounds in which every part runs once')
+    parser.add_argument('--iterations', type=int, default=ROUNDS, help='rounds in which every part runs once')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
 
 
@@ -238,6 +239,18 @@ def watched_step(whole: Learner, batch: dict[str, Any], device: torch.device) ->
     for hook in hooks:
         hook.remove()
     return {LOSSES: losses.total, OPTIMISER: optimiser.total}
+
+
+def record(costs: Costs) -> dict[str, Any]:
+    """What a results table and a reader of the JSON lines want to know."""
+    return {
+        'step': costs.ratios[0].value,  # to the plain step of the deployed role
+        'ratios': {ratio.name: ratio.value for ratio in costs.ratios},
+        'milliseconds': {row: median(times) for row, times in costs.milliseconds.items()},
+        'memory': {row: peak / 2**20 for row, peak in costs.memory.items()},
+        'rounds': len(costs.milliseconds[WHOLE]),
+        'device': costs.device,
+    }
 
 
 def show(costs: Costs, console: Console) -> None:

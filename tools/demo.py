@@ -23,7 +23,8 @@ from rich.table import Table
 from mmadm.utils.bench import Job, Launcher, run_jobs
 from mmadm.utils.cli import one_line_errors
 from mmadm.utils.metrics import TASKS
-from mmadm.utils.runs import Record, by_metric, cells, header, scored_split, summarise
+from mmadm.utils.runs import Record, by_metric
+from mmadm.utils.tables import table
 
 # the long trainings first: they fill both cores, the short ones fit in behind them
 METHODS = ('adm', 'dml', 'adm_det', 'student', 'student_det')
@@ -42,16 +43,15 @@ def show(records: Sequence[Record], console: Console) -> None:
     title, note = benchmark.NOTES['demo']
     console.print(title, style='bold')
     for metric, group in by_metric(records).items():
-        table = Table(title=TASKS[metric])
-        rows = summarise(group)
-        names = header(scored_split(group), list(rows[0].scores))
+        printed = Table(title=TASKS[metric])
+        names, rows = table(group)
         # the page has the rest; a terminal of 80 columns does not
-        shown = [index for index, name in enumerate(names) if not name.startswith(('seeds', 'peak'))]
+        shown = [index for index, name in enumerate(names) if not name.startswith(('seeds', 'step', 'peak'))]
         for index in shown:
-            table.add_column(names[index], justify='right' if index else 'left')
+            printed.add_column(names[index], justify='right' if index else 'left')
         for row in rows:
-            table.add_row(*(cells(row)[index] for index in shown))
-        console.print(table)
+            printed.add_row(*(row[index] for index in shown))
+        console.print(printed)
     console.print(note, style='italic')
 
 

@@ -13,6 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 
 #: What a whole step may cost in terms of its parts: with frozen teachers only, and when all roles learn together
 OFFLINE_TARGET, ONLINE_TARGET = 1.02, 1.03
+#: What it may hold in memory when all roles learn together
+MEMORY_TARGET = 1.05
 WHOLE = 'whole step'
 
 
@@ -135,7 +137,9 @@ def memory_ratio(memory: Mapping[str, float], parts: Sequence[Part]) -> Ratio:
         parts: The parts.
     """
     rows = ' + '.join(part.row for part in parts)
-    return Ratio(f'peak memory of {WHOLE} / ({rows})', memory[WHOLE] / sum(memory[part.row] for part in parts))
+    target = MEMORY_TARGET if all(part.trains for part in parts) else None
+    value = memory[WHOLE] / sum(memory[part.row] for part in parts)
+    return Ratio(f'peak memory of {WHOLE} / ({rows})', value, target)
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device, held: Iterable[Tensor]) -> int:

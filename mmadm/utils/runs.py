@@ -1,11 +1,10 @@
-"""What finished and unfinished runs leave on disk: logged scalars, result records, and the table made of them."""
+"""What finished and unfinished runs leave on disk: logged scalars and result records."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ from mmadm.utils.metrics import role_scores
 Record = dict[str, Any]
 Scores = Mapping[str, Mapping[str, float]]
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
-
-_ROLES = ('student', 'teacher')
 
 
 def read_scalars(work_dir: Path) -> list[Record]:
@@ -113,101 +110,12 @@ def by_metric(records: Iterable[Record]) -> dict[str, list[Record]]:
     return groups
 
 
-@dataclass(frozen=True)
-class Row:
-    """One method of a results table; what was measured once per seed is a list.
-
-    Attributes:
-        method: Name of the method in its suite.
-        scores: Percent by metric and role, one per seed; main metric first.
-        times: Seconds per iteration.
-        memory: Peak memory in MiB.
-        parameters: Number of parameters by role.
-    """
-
-    method: str
-    scores: dict[str, dict[str, list[float]]]
-    times: list[float]
-    memory: list[float]
-    parameters: dict[str, int]
-
-    @property
-    def seeds(self) -> int:
-        """Number of seeds behind the figures."""
-        return len(self.times)
-
-
 def scored_split(records: Iterable[Record]) -> str:
     """``test`` if every record has test scores, else ``val``."""
     return 'test' if all(record['test'] for record in records) else 'val'
 
 
-def summarise(records: Iterable[Record]) -> list[Row]:
-    """Join the seeds of each method, in the order in which the methods come.
-
-    Args:
-        records: Result records of one suite and main metric, as ``tools/benchmark.py run`` writes them.
-    """
-    records = list(records)
-    split = scored_split(records)
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record['method'], []).append(record)
-    return [
-        Row(
-            method,
-            {
-                metric: {role: [record_scores(record, split)[metric][role] for record in group] for role in by_role}
-                for metric, by_role in record_scores(group[0], split).items()
-            },
-            [record['time'] for record in group],
-            [record['memory'] for record in group],
-            group[0]['parameters'],
-        )
-        for method, group in groups.items()
-    ]
-
-
-def spread(values: list[float], digits: int = 2) -> str:
-    """``mean ± sample standard deviation``; the mean alone if there is one value; ``-`` if there is none."""
-    if not values:
-        return '-'
-    mean = f'{statistics.mean(values):.{digits}f}'
-    return mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values):.{digits}f}'
-
-
-def header(split: str, metrics: Sequence[str]) -> list[str]:
-    """Column titles that go with :func:`cells`."""
-    return [
-        'method',
-        *(f'{role} {metric} ({split})' for role in _ROLES for metric in metrics),
-        'seeds',
-        's / iteration',
-        'peak memory (MiB)',
-        *(f'{role} parameters' for role in _ROLES),
-    ]
-
-
-def cells(row: Row) -> list[str]:
-    """One table row as text; a role that the method does not have is a dash."""
-    return [
-        row.method,
-        *(spread(by_role.get(role, [])) for role in _ROLES for by_role in row.scores.values()),
-        str(row.seeds),
-        f'{statistics.median(row.times):.3f}',
-        f'{statistics.mean(row.memory):,.0f}',
-        *(f'{row.parameters[role]:,}' if role in row.parameters else '-' for role in _ROLES),
-    ]
-
-
-def markdown_table(rows: Iterable[Row], split: str) -> str:
-    """The results as a Markdown table."""
-    rows = list(rows)
-    titles = header(split, list(rows[0].scores))
-    lines = [titles, ['---'] * len(titles), *map(cells, rows)]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
-
-
-def markdown_tables(records: Iterable[Record]) -> str:
-    """One Markdown table for each main metric."""
-    return '\n'.join(markdown_table(summarise(group), scored_split(group)) for group in by_metric(records).values())
+def deployed_role(record: Record) -> str:
+    """The role that a run deploys; records that were written before this was noted say nothing."""
+    roles = list(record['val'])
+    return str(record.get('deploy', 'student' if 'student' in roles else roles[0]))

@@ -14,17 +14,15 @@ from torch import Tensor, nn
 from mmadm.utils.metrics import TASKS
 from mmadm.utils.runs import (
     Record,
-    Row,
     by_metric,
-    cells,
-    header,
+    deployed_role,
     metric_of,
+    read_json_lines,
     read_scalars,
-    scored_split,
-    summarise,
     training_entries,
     validation_curves,
 )
+from mmadm.utils.tables import table
 from mmadm.visualization.boxes import SAME, SURE
 from mmadm.visualization.curves import (
     Curve,
@@ -95,12 +93,12 @@ def task_sections(folder: Path, records: Sequence[Record], maps_of: MapsOf) -> d
     for record in records:
         first.setdefault(record['method'], record)
     runs = {method: open_run(folder / record['work_dir']) for method, record in first.items()}
-    rows = summarise(records)
+    titles, rows = table(records, read_json_lines(folder / 'cost.jsonl'))
     return dict(
         name=task,
         metric=metric,
-        header=header(scored_split(records), list(rows[0].scores)),
-        rows=[(row.method, cells(row)[1:], gain(row, rows)) for row in rows],
+        header=titles,
+        rows=rows,
         learning=learning_plots(folder, records),
         losses=[plot(loss_figure(m, loss_curves(folder / r['work_dir'])), f'losses of {m}') for m, r in first.items()],
         **examples(runs, task),
@@ -109,19 +107,6 @@ def task_sections(folder: Path, records: Sequence[Record], maps_of: MapsOf) -> d
         records=records,
         environment=records[-1],
     )
-
-
-def gain(row: Row, rows: Sequence[Row]) -> str:
-    """How far a method's student is above the plain student in points, as text; empty where that says nothing.
-
-    The plain student of ``adm_mbv2`` is ``student_mbv2``.
-    """
-    scores = {r.method: next(iter(r.scores.values())) for r in rows}
-    means = {method: sum(s['student']) / len(s['student']) for method, s in scores.items() if 'student' in s}
-    plain = '_'.join(['student', *row.method.split('_')[1:]])
-    if row.method == plain or not {plain, row.method} <= means.keys():
-        return ''
-    return f'{means[row.method] - means[plain]:+.2f}'
 
 
 def learning_plots(folder: Path, records: Sequence[Record]) -> list[Picture]:
@@ -214,8 +199,8 @@ def class_table(first: dict[str, Record]) -> dict[str, Any] | None:
         return None
     names = list(dict.fromkeys(name for by_class in columns.values() for name in by_class))
     score = metric_of(next(iter(first.values()))).removeprefix('m')
-    students = {method: by_role['student'] for method, by_role in scores.items() if 'student' in by_role}
-    bars = method_figure(students, method_colours(list(first)), f'{score} (%)') if students else None
+    deployed = {method: by_role[deployed_role(first[method])] for method, by_role in scores.items() if by_role}
+    bars = method_figure(deployed, method_colours(list(first)), f'{score} (%)') if deployed else None
     return {
         'score': score,
         'columns': list(columns),

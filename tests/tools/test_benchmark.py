@@ -14,7 +14,7 @@ from tiny_runs import load_tool, role_config, runner_of, stock_config, write_ima
 from mmadm.utils.bench import Job, check_same_config
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.runs import read_scalars
-from mmadm.visualization.report import gain, learning_curves, loss_curves
+from mmadm.visualization.report import learning_curves, loss_curves
 from mmadm.visualization.samples import open_run, predict, right_pixels, truth
 
 
@@ -196,20 +196,6 @@ def test_curves_come_from_the_logs(bench):
         'student.loss_consensus', 'teacher.loss_divergence', 'student.similarity',
     }  # fmt: skip
     assert [step for step, _ in losses['student.loss_consensus']] == [1, 2, 3, 4]
-
-
-def test_gain_is_told_in_points_over_the_plain_student():
-    means = {
-        'student': {'student': [30.0, 32.0]},
-        'adm': {'student': [34.0], 'teacher': [40.0]},
-        'teacher': {'teacher': [40.0]},
-        'student_mbv2': {'student': [20.0]},
-        'adm_mbv2': {'student': [19.5]},
-    }
-    # what a second metric says does not count
-    rows = [SimpleNamespace(method=m, scores={'AP': by_role, 'AP50': {}}) for m, by_role in means.items()]
-    assert [gain(row, rows) for row in rows] == ['', '+3.00', '', '', '-0.50']
-    assert gain(rows[1], rows[1:]) == ''
 
 
 def test_a_folder_without_runs_is_told(bench, tmp_path, capsys):

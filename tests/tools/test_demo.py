@@ -66,7 +66,7 @@ def test_the_table_says_what_the_figures_are_not(demo, capsys):
     )  # fmt: skip
     demo.show([record, detector], demo.Console(width=120))
     shown = capsys.readouterr().out
-    for text in ('adm', '41.50', '44.25', '0.123', '195,835', '777,187', 'not Cityscapes results'):
+    for text in ('adm', '41.50', '44.25', '0.123', '195,835', 'not Cityscapes results'):
         assert text in shown
     for text in ('segmentation', 'detection', 'adm_det', 'AP50', '12.50', '30.50', '90,210'):
         assert text in shown
