@@ -17,6 +17,8 @@ def rendered(file):
 
 def test_tables_come_from_the_records():
     tables = TABLE.findall((ROOT / 'README.md').read_text())
-    assert {file for file, _ in tables} == {f'benchmarks/{p.name}' for p in (ROOT / 'benchmarks').glob('*.jsonl') if '.cost' not in p.name}
+    assert {file for file, _ in tables} == {
+        f'benchmarks/{p.name}' for p in (ROOT / 'benchmarks').glob('*.jsonl') if '.cost' not in p.name
+    }
     for file, table in tables:
         assert table == rendered(file), file
