@@ -1,5 +1,6 @@
 """Package metadata; the pinned versions that the tests run with are in constraints.txt."""
 
+import shutil
 from pathlib import Path
 from runpy import run_path
 
@@ -27,10 +28,34 @@ EXTRAS = {
     'dev': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'pre-commit'],
 }
 
+
+def pack_mim(folder: Path) -> None:
+    """Copy what OpenMIM and ``mmadm::`` config names look for; tools/install.py, which installs a checkout, stays out.
+
+    Args:
+        folder: The ``.mim`` of the package that is being built; made anew, as one of an earlier build may be outdated.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ('configs', 'tools'):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__', 'install.py'))
+    shutil.copy2(ROOT / 'model-index.yml', folder)
+
+
 if __name__ == '__main__':
     from setuptools import find_packages, setup
+    from setuptools.command.build_py import build_py
+
+    class BuildWithConfigs(build_py):
+        """Builds the package with its configs, which lie beside it in a checkout."""
+
+        def run(self) -> None:
+            """Copy the modules, then the rest; an editable install has the checkout itself."""
+            super().run()
+            if not self.editable_mode:
+                pack_mim(Path(self.build_lib) / 'mmadm' / '.mim')
 
     setup(
+        cmdclass={'build_py': BuildWithConfigs},
         name='mmadm',
         version=run_path(str(ROOT / 'mmadm' / 'version.py'))['__version__'],
         description='Online, semi-online and offline knowledge distillation for MMSegmentation and MMDetection',

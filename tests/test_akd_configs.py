@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,14 @@ import tiny
 import tiny_det
 import torch
 from mmengine.config import Config
-from mmengine.fileio import load
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from shrink import SEGMENTATION_SIZE, small
+from stock import assert_trains_as, official_weights
 
 from mmadm.modules import ReceptiveTokens
 from mmadm.registry import MODELS
-from mmadm.utils.config import resolve_config
 from mmadm.utils.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs/akd'
@@ -29,23 +27,8 @@ PAIRS = [name for name in ALL if name.startswith('akd_')]
 TRANSFERS = {'maskd': 2, 'reppoints': 3, 'faster-rcnn_r101': 3, 'faster-rcnn_cascade': 2}
 
 
-@lru_cache
-def stock(name: str) -> Config:
-    return Config.fromfile(resolve_config(name), format_python_code=False)
-
-
 def config(name: str) -> Config:
     return Config.fromfile(ROOT / f'{name}.py', format_python_code=False)
-
-
-def official_weights(name: str) -> str:
-    """The URL that the installed toolbox lists for one of its configs."""
-    path = resolve_config(name)
-    (metafile,) = path.parent.glob('metafile.y*ml')
-    content = load(metafile)
-    models = content['Models'] if isinstance(content, dict) else content
-    (url,) = [m['Weights'] for m in models if m.get('Config') == f'configs/{path.parent.name}/{path.name}']
-    return url
 
 
 def built(cfg: Config, tmp_path: Path) -> torch.nn.Module:
@@ -86,20 +69,7 @@ def test_the_teacher_is_an_official_one(name):
 @pytest.mark.parametrize('name', PAIRS)
 def test_the_student_trains_as_the_stock_one(name):
     ours = config(name)
-    theirs = stock(ours.model.roles.student.cfg)
-    for key in ('optimizer', 'paramwise_cfg', 'clip_grad'):
-        assert ours.optim_wrapper.get(key) == theirs.optim_wrapper.get(key)
-    assert ours.param_scheduler == theirs.param_scheduler
-    for key in ('type', 'max_epochs', 'max_iters', 'val_interval'):
-        default = 1 if key == 'val_interval' else None
-        assert ours.train_cfg.get(key, default) == theirs.train_cfg.get(key, default)
-    loaders = ours.train_dataloader, theirs.train_dataloader
-    assert loaders[0].batch_size == loaders[1].batch_size
-    pipelines = [
-        [{key: value for key, value in step.items() if key != 'backend_args'} for step in loader.dataset.pipeline]
-        for loader in loaders
-    ]
-    assert pipelines[0] == pipelines[1]
+    assert_trains_as(ours, ours.model.roles.student.cfg)
     assert ours.model.frozen == ['teacher'] and ours.model.deploy == 'student'
 
 

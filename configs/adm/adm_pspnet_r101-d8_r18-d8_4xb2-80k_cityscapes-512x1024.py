@@ -1,5 +1,5 @@
 # ADM on top of mutual learning, PSPNet R101 and R18 on Cityscapes: 4 GPUs, 2 images each, 80k iterations.
-_base_ = './dml_pspnet_r101-d8_r18-d8_4xb2-80k_cityscapes-512x1024.py'
+_base_ = '../baselines/dml_pspnet_r101-d8_r18-d8_4xb2-80k_cityscapes-512x1024.py'
 model = dict(
     distillers=[
         dict(type='mmadm.MutualLearning', roles=['student', 'teacher'], at='logits'),

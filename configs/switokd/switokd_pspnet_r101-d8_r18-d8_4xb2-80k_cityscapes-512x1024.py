@@ -1,4 +1,4 @@
 # SwitOKD, PSPNet R101 and R18 on Cityscapes: 4 GPUs, 2 images each, 80k iterations.
-_base_ = '../adm/dml_pspnet_r101-d8_r18-d8_4xb2-80k_cityscapes-512x1024.py'
+_base_ = '../baselines/dml_pspnet_r101-d8_r18-d8_4xb2-80k_cityscapes-512x1024.py'
 model = dict(distillers=[dict(type='mmadm.SwitOKD', student='student', teacher='teacher', at='logits')])
 find_unused_parameters = True  # while the teacher pauses it gets no gradient

@@ -19,7 +19,8 @@ def resolve_config(name: str | Path) -> Path:
     mmengine's own ``pkg::`` may install the official package over a fork, so it is not used: this only looks.
 
     Args:
-        name: A path, or a package name, ``::`` and a path below the package's ``.mim/configs``.
+        name: A path, or a package name, ``::`` and a path below the package's ``.mim/configs``; below the ``configs``
+            beside the package where it runs from a checkout.
 
     Returns:
         The path of an existing file.
@@ -36,7 +37,10 @@ def resolve_config(name: str | Path) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f'cfg={str(name)!r}: package {package!r} is not installed.')
-    root = Path(spec.submodule_search_locations[0]) / '.mim' / 'configs'
+    folder = Path(spec.submodule_search_locations[0])
+    root = folder / '.mim' / 'configs'
+    if not root.is_dir():  # a checkout, where they lie beside the package
+        root = folder.parent / 'configs'
     path = root / inside
     if not path.is_file():
         known = [str(p.relative_to(root)) for p in root.glob('*/*.py')]
