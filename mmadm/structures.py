@@ -41,3 +41,24 @@ class RoleOutput:
     head_loss: Callable[[nn.Module, list[Tensor]], tuple[dict[str, Tensor], list[Tensor]]] | None = None
     rois: Tensor | None = None
     on_rois: Callable[[Tensor, str], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class SimilarityMaps:
+    """What ADM sees of one image at one tap and level, each of shape (1, h, w) without the image's padding.
+
+    Attributes:
+        name: Distiller, tap and level, and the roles where a tap has several pairs, such as ``adm_feats_0``.
+        student: Role name.
+        teacher: Role name.
+        similarity: Cosine similarity of student and teacher; the mean where a position has several priors.
+        consensus: The student's position weights as multiples of the uniform weight.
+        divergence: The teacher's position weights, likewise.
+    """
+
+    name: str
+    student: str
+    teacher: str
+    similarity: Tensor
+    consensus: Tensor
+    divergence: Tensor

@@ -9,21 +9,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import platform
 import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
-from copy import deepcopy
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from rich.console import Console
@@ -36,17 +33,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]  # the script also runs from a c
 import cost  # noqa: E402
 from suites import NOTES, OPTIONS, SUITES  # noqa: E402
 
-from mmadm.adapters import build_adapter  # noqa: E402
-from mmadm.distillers import ADM  # noqa: E402
-from mmadm.distillers.base import matched  # noqa: E402
-from mmadm.functional import region_weights, similarity_map  # noqa: E402
 from mmadm.registry import MODELS  # noqa: E402
+from mmadm.structures import SimilarityMaps  # noqa: E402
 from mmadm.utils.bench import Job, Launcher, run_jobs  # noqa: E402
 from mmadm.utils.errors import ConfigError, near_matches  # noqa: E402
 from mmadm.utils.runs import Record, read_json_lines  # noqa: E402
 from mmadm.utils.tables import markdown_tables  # noqa: E402
-from mmadm.visualization.report import Maps, write_report  # noqa: E402
-from mmadm.visualization.similarity import relative_weights  # noqa: E402
+from mmadm.visualization.report import write_report  # noqa: E402
 
 console = Console()
 
@@ -205,36 +198,18 @@ def report(folder: Path, out: Path | None = None) -> tuple[list[Record], Path]:
     return records, target
 
 
-def adm_maps(model: nn.Module, item: dict[str, Any]) -> Maps | None:
-    """Similarity and position weights of a model's first ADM distiller on one packed image.
-
-    Args:
-        model: In eval mode.
-        item: One item of a data set.
+def adm_maps(model: nn.Module, item: dict[str, Any]) -> SimilarityMaps | None:
+    """Maps of a model's first pair of student and teacher on one packed image, at the finest level.
 
     Returns:
-        Maps of shape (1, h, w) of the finest level, without padding, or None if the model has no ADM distiller.
+        None if the model has no ADM distiller.
     """
-    found = [(name, part) for name, part in getattr(model, 'distillers', {}).items() if isinstance(part, ADM)]
-    if not found:
+    if not getattr(model, 'adm', None):
         return None
-    (name, adm), batch = found[0], pseudo_collate([item])
-    edge = adm.edges()[0]
-    outputs = {}
-    with torch.no_grad():
-        for role, tap in ((edge.learner, edge.learner_tap), (edge.source, edge.source_tap)):
-            network = model.roles[role]
-            data = network.data_preprocessor(deepcopy(batch), False)
-            outputs[role] = build_adapter(role, network).features(network, data['inputs'], [tap], data['data_samples'])
-        connectors = dict(model.connectors.items()).get(name, {})
-        # the last of equally large ones, as the layers of a dilated backbone are
-        pairs = reversed(matched(edge, outputs, connectors))
-        similarity = similarity_map(*max(pairs, key=lambda pair: pair[1].shape[2:].numel()))
-    ratios = [side / padded for side, padded in zip(item['inputs'].shape[1:], data['inputs'].shape[2:], strict=True)]
-    size = [math.ceil(ratio * side) for ratio, side in zip(ratios, similarity.shape[1:], strict=True)]
-    similarity = similarity[:, : size[0], : size[1]]
-    weights = [relative_weights(region_weights(sign * similarity, **adm.options), size) for sign in (1, -1)]
-    return Maps(similarity, *weights)
+    first, *others = model.similarity_maps(item)
+    pair = [first, *(maps for maps in others if (maps.student, maps.teacher) == (first.student, first.teacher))]
+    # the last of equally large ones, as the layers of a dilated backbone are
+    return max(reversed(pair), key=lambda maps: maps.similarity.numel())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from mmadm.adapters.detection import blank_samples, check_detection_data, feats_
 from mmadm.adapters.taps import Tap, split_levels, tapped
 from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.modes import evaluating
 from mmadm.utils.versions import require
 
 _ON_ROIS = ('logits', 'boxes')
@@ -118,18 +118,6 @@ class TwoStageAdapter(Adapter):
             )
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in eval for the block: scoring another role's regions must not move statistics (law 1)."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
 def _scores_regions(head: nn.Module) -> bool:
     from mmdet.models.roi_heads import CascadeRoIHead, SparseRoIHead, StandardRoIHead
 
@@ -158,7 +146,7 @@ def _score(head: Any, levels: Sequence[Tensor], metas: list[dict[str, Any]], roi
     # a frozen role of lower precision puts out levels of that precision, which not every RoIAlign takes
     levels = tuple(level.float() for level in levels)
     wanted = 'cls_score' if split_levels(tap)[0] == 'logits' else 'bbox_pred'
-    with torch.no_grad(), _evaluating(head):
+    with torch.no_grad(), evaluating(head):  # scoring the regions of another role must not move statistics (law 1)
         if not isinstance(head.bbox_head, nn.ModuleList):
             return head._bbox_forward(levels, rois)[wanted]
         if len(rois) == 0 or wanted == 'bbox_pred':

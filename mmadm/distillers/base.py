@@ -157,7 +157,7 @@ class Distiller(nn.Module, ABC):
                 connector = self.connector(edge, a.shape[1], b.shape[1])
                 if connector is not None:
                     connector.requires_grad_(self.moves(edge))
-                    found[_level_key(edge, level, len(mine))] = (edge.learner, connector)
+                    found[level_key(edge, level, len(mine))] = (edge.learner, connector)
         return found
 
     def connector(self, edge: Edge, in_channels: int, out_channels: int) -> nn.Module | None:
@@ -216,7 +216,8 @@ def levels_of(edge: Edge, outputs: Outputs) -> tuple[list[Tensor], list[Tensor]]
     return learner.taps[edge.learner_tap], [source.on_rois(learner.rois, tap)]
 
 
-def _level_key(edge: Edge, level: int, levels: int) -> str:
+def level_key(edge: Edge, level: int, levels: int) -> str:
+    """Name of one level of an edge: the edge's own, numbered where its tap has several."""
     return edge.key if levels == 1 else f'{edge.key}_{level}'
 
 
@@ -225,7 +226,7 @@ def matched(edge: Edge, outputs: Outputs, connectors: Mapping[str, nn.Module]) -
     mine, theirs = levels_of(edge, outputs)
     pairs = []
     for level, (a, b) in enumerate(zip(mine, theirs, strict=True)):
-        key = _level_key(edge, level, len(mine))
+        key = level_key(edge, level, len(mine))
         pairs.append((resize_like(connectors[key](a) if key in connectors else a, b), b))
     return pairs
 

@@ -1,6 +1,12 @@
 """What drives the training: optimisers, hooks and loops."""
 
-from mmadm.engine.hooks import ChannelsLastHook, NonFiniteGuardHook, RoleCheckpointHook, TeacherGuardHook
+from mmadm.engine.hooks import (
+    ChannelsLastHook,
+    NonFiniteGuardHook,
+    RoleCheckpointHook,
+    SimilarityVisHook,
+    TeacherGuardHook,
+)
 from mmadm.engine.loops import RoleValLoop
 from mmadm.engine.optim import AmpRoleOptimWrapperDict, RoleOptimWrapperConstructor, RoleOptimWrapperDict
 
@@ -12,5 +18,6 @@ __all__ = [
     'RoleOptimWrapperConstructor',
     'RoleOptimWrapperDict',
     'RoleValLoop',
+    'SimilarityVisHook',
     'TeacherGuardHook',
 ]

@@ -15,7 +15,10 @@ states back when training starts again:
 from __future__ import annotations
 
 import random
+import sys
 from bisect import bisect
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -51,6 +54,22 @@ def restore(state: dict[str, Any], host: bool = True) -> None:
     if host:
         np.random.set_state(state['numpy'])
         random.setstate(state['python'])
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Run networks beside a training: without gradient, and generators stay as they were.
+
+    What was compiled for the sizes of training images is not compiled again for others.
+    """
+    # only torch.compile imports this; it takes seconds
+    compiled = 'torch._dynamo' in sys.modules
+    before = snapshot()
+    try:
+        with torch.no_grad(), torch.compiler.set_stance('force_eager') if compiled else nullcontext():
+            yield
+    finally:
+        restore(before)
 
 
 def make_record(state: dict[str, Any], batch_drawn: bool) -> dict[str, Any]:

@@ -142,6 +142,21 @@ class AvatarEnsemble(nn.Module):
                 value += term
         return (value if gradient is None else _Evaluated.apply(compared, value, gradient)), weights
 
+    def variance(self, teacher: Tensor) -> Tensor:
+        """Variance over freshly drawn members of the ensemble at each position, the mean over channels.
+
+        Args:
+            teacher: The source's map (N, C, H, W).
+
+        Returns:
+            Map (N, H, W) without gradient. A single avatar is compared with the teacher's own map.
+        """
+        members = [self._draw(teacher.float(), index, seed) for index, seed in enumerate(self._seeds())]
+        if self.include_teacher or len(members) == 1:
+            members.append(teacher.float())
+        with torch.no_grad():
+            return torch.stack(members).var(dim=0, correction=0).mean(dim=1)
+
     def _seeds(self) -> list[int]:
         """A seed for each avatar from torch's generator: the same avatar can be drawn twice, on any device."""
         return torch.randint(2**62, (len(self.perturbations),)).tolist()

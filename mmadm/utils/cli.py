@@ -18,8 +18,11 @@ from mmadm.utils.errors import CheckpointError, ConfigError, NonFiniteLossError
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """End the program with exit code 1 and one clear line where the user, not the program, has to change something.
+def one_line_errors(code: int = 1) -> Iterator[None]:
+    """End the program with one clear line where the user, not the program, has to change something.
+
+    Args:
+        code: Exit code.
 
     Raises:
         SystemExit: For an error of mmadm's own kinds.
@@ -29,7 +32,7 @@ def one_line_errors() -> Iterator[None]:
     except (ConfigError, CheckpointError, NonFiniteLossError) as error:
         sys.stdout.flush()
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(code) from None
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,11 +79,12 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def require_writable(work_dir: str | Path) -> None:
+def require_writable(work_dir: str | Path, key: str = 'work_dir') -> None:
     """Check that files can be made in a work dir; makes the folder if need be.
 
     Args:
         work_dir: Folder.
+        key: What it is called where the user gave it.
 
     Raises:
         ConfigError: If not.
@@ -90,4 +94,4 @@ def require_writable(work_dir: str | Path) -> None:
         with tempfile.TemporaryFile(dir=work_dir):
             pass
     except OSError as error:
-        raise ConfigError(f'work_dir={str(work_dir)!r} cannot be written to: {error.strerror}') from error
+        raise ConfigError(f'{key}={str(work_dir)!r} cannot be written to: {error.strerror}') from error

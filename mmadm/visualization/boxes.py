@@ -10,7 +10,8 @@ import cv2
 import torch
 from torch import Tensor
 
-from mmadm.visualization.samples import FinishedRun, Image, enlarge, run_model
+from mmadm.utils.overlay import Image
+from mmadm.visualization.samples import FinishedRun, enlarge, run_model
 
 SURE = 0.3  # a box with a lower score is not shown
 SAME = 0.5  # boxes that overlap as much (intersection over union) are of one thing
@@ -45,7 +46,7 @@ def true_boxes(dataset: Any, index: int) -> Boxes:
 
 def predicted_boxes(run: FinishedRun, item: dict[str, Any]) -> Boxes:
     """What the deploy role, or the stock model, finds in a packed image, see :func:`sure_boxes`."""
-    return sure_boxes(run_model(run, item).pred_instances, _scale(item))
+    return sure_boxes(run_model(run.model, item).pred_instances, _scale(item))
 
 
 def sure_boxes(instances: Any, scale: Tensor) -> Boxes:

@@ -9,19 +9,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmadm.utils.overlay import Image, rgb_image, spread_indices
 from mmadm.visualization.boxes import box_map, count_found, draw_boxes, predicted_boxes, true_boxes
 from mmadm.visualization.curves import data_uri, png_uri
-from mmadm.visualization.samples import (
-    FinishedRun,
-    Image,
-    paint,
-    png,
-    predict,
-    rgb_image,
-    right_pixels,
-    spread_indices,
-    truth,
-)
+from mmadm.visualization.samples import FinishedRun, paint, png, predict, right_pixels, truth
 
 EXAMPLES = 4
 

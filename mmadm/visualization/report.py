@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,9 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor, nn
 
+from mmadm.structures import SimilarityMaps
 from mmadm.utils.metrics import TASKS
+from mmadm.utils.overlay import colour_map, heat_overlay, rgb_image, spread_indices
 from mmadm.utils.runs import (
     Record,
     by_metric,
@@ -34,29 +35,14 @@ from mmadm.visualization.curves import (
     method_figure,
 )
 from mmadm.visualization.examples import EXAMPLES, Picture, class_map, examples, picture, plot
-from mmadm.visualization.samples import FinishedRun, open_run, png, rgb_image, spread_indices
-from mmadm.visualization.similarity import colour_map, heat_overlay, mean_by_class
+from mmadm.visualization.samples import FinishedRun, open_run, png
+from mmadm.visualization.similarity import mean_by_class
 
 CLASS_IMAGES = 40
 
 
-@dataclass(frozen=True)
-class Maps:
-    """What ADM sees on a batch of images, each of shape (N, h, w).
-
-    Attributes:
-        similarity: Cosine similarity of student and teacher.
-        consensus: The student's position weights as multiples of the uniform weight.
-        divergence: The teacher's position weights, likewise.
-    """
-
-    similarity: Tensor
-    consensus: Tensor
-    divergence: Tensor
-
-
-#: Computes the maps for a batch of a run, or None if its model has no ADM distiller
-MapsOf = Callable[[nn.Module, dict[str, Any]], Maps | None]
+#: Computes the maps of a packed image with a run's model, or None if that has no ADM distiller
+MapsOf = Callable[[nn.Module, dict[str, Any]], SimilarityMaps | None]
 
 
 def write_report(folder: Path, records: Sequence[Record], target: Path, title: str, note: str, maps_of: MapsOf) -> None:
@@ -152,7 +138,7 @@ def similarity_section(runs: dict[str, FinishedRun], task: str, maps_of: MapsOf)
     return None
 
 
-def draw_maps(items: list[dict[str, Any]], maps: list[Maps]) -> dict[str, Any]:
+def draw_maps(items: list[dict[str, Any]], maps: list[SimilarityMaps]) -> dict[str, Any]:
     """Pictures of the maps on one scale for all images."""
     shown = spread_indices(len(items), EXAMPLES)
     limits: dict[str, tuple[float, float]] = {}
@@ -173,7 +159,7 @@ def draw_maps(items: list[dict[str, Any]], maps: list[Maps]) -> dict[str, Any]:
     return {'rows': rows, 'scales': scales}
 
 
-def draw_classes(run: FinishedRun, labels: list[Tensor], maps: list[Maps], task: str) -> dict[str, Any]:
+def draw_classes(run: FinishedRun, labels: list[Tensor], maps: list[SimilarityMaps], task: str) -> dict[str, Any]:
     """Bars of the mean similarity by class; what lies outside of all boxes counts as a class."""
     classes = [*run.dataset.metainfo['classes'], *(['background'] if task == 'detection' else [])]
     totals = class_similarity(labels, maps, len(classes))
@@ -181,7 +167,7 @@ def draw_classes(run: FinishedRun, labels: list[Tensor], maps: list[Maps], task:
     return {'by_class': plot(bars, 'mean similarity by class'), 'images': len(maps)}
 
 
-def class_similarity(labels: list[Tensor], maps: list[Maps], num_classes: int) -> Tensor:
+def class_similarity(labels: list[Tensor], maps: list[SimilarityMaps], num_classes: int) -> Tensor:
     """Mean similarity by class over all images, each image's map resized to its own labels; shape (K,)."""
     totals, counts = torch.zeros(num_classes), torch.zeros(num_classes)
     for ids, found in zip(labels, maps, strict=True):

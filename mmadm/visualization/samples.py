@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
-from numpy.typing import NDArray
 from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from mmadm.registry import MODELS
-from mmadm.utils.checkpoint import newest_checkpoint, read_checkpoint
+from mmadm.utils.checkpoint import check_same_tensors, newest_checkpoint, read_checkpoint
+from mmadm.utils.errors import CheckpointError
+from mmadm.utils.overlay import Image
 
-Image = NDArray[np.uint8]
 IGNORED = (236, 238, 241)
 
 
@@ -54,25 +55,44 @@ def open_run(work_dir: Path) -> FinishedRun:
     if not configs or checkpoint is None:
         raise FileNotFoundError(f'{work_dir} needs the config and a checkpoint of its training to draw pictures')
     cfg = Config.fromfile(configs[-1])
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # the training told them
-        model = MODELS.build(cfg.model)
-    model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
+    model = load_model(cfg, checkpoint)
     with redirect_stdout(io.StringIO()):  # pycocotools prints
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    return FinishedRun(cfg, model.eval(), dataset)
+    return FinishedRun(cfg, model, dataset)
 
 
-def spread_indices(length: int, count: int) -> list[int]:
-    """``count`` indices at equal distances inside ``range(length)``; all of them if there are fewer."""
-    count = min(count, length)
-    return [(2 * index + 1) * length // (2 * count) for index in range(count)]
+def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
+    """Build a config's model with the weights of a training of it; sets the config's default scope.
 
+    Args:
+        cfg: Config of an ``mmadm.Distillation`` or of a stock model.
+        checkpoint: Full checkpoint.
 
-def rgb_image(item: dict[str, Any]) -> Image:
-    """The image (H, W, 3) of a packed sample, whose tensor is (3, H, W) in BGR as OpenCV reads it."""
-    return np.ascontiguousarray(item['inputs'].permute(1, 2, 0).numpy()[..., ::-1]).astype(np.uint8)
+    Returns:
+        The model on the CPU, in eval mode.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read or is of another model.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    loaded = read_checkpoint(checkpoint)
+    built = deepcopy(cfg.model)
+    if 'data_preprocessor' in cfg:
+        built.setdefault('data_preprocessor', cfg.data_preprocessor)
+    built.pop('compile', None)  # takes longer than it saves for a few images
+    for role in built.get('roles', {}).values():
+        if 'type' not in role:
+            role.pop('checkpoint', None)  # a full checkpoint holds every role
+    if 'roles' in built and 'role' in loaded['meta']:
+        raise CheckpointError(
+            f'{checkpoint} holds only role {loaded["meta"]["role"]!r} of {list(built.roles)}; give the full checkpoint'
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the training told them
+        model = MODELS.build(built)
+    check_same_tensors(model.state_dict(), loaded['state_dict'], checkpoint)
+    model.load_state_dict(loaded['state_dict'])
+    return model.eval()
 
 
 def truth(item: dict[str, Any]) -> Tensor:
@@ -80,16 +100,16 @@ def truth(item: dict[str, Any]) -> Tensor:
     return item['data_samples'].gt_sem_seg.data.squeeze(0)
 
 
-def run_model(run: FinishedRun, item: dict[str, Any]) -> Any:
-    """The data sample that the deploy role, or the stock model, predicts for a packed one."""
+def run_model(model: nn.Module, item: dict[str, Any]) -> Any:
+    """The data sample that the predicting role, or a stock model, predicts for a packed one."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the training told them
-        return run.model.test_step(pseudo_collate([item]))[0]
+        return model.test_step(pseudo_collate([item]))[0]
 
 
 def predict(run: FinishedRun, item: dict[str, Any]) -> Tensor:
     """Class ids (H, W) that a segmentation run predicts."""
-    return run_model(run, item).pred_sem_seg.data.squeeze(0).cpu()
+    return run_model(run.model, item).pred_sem_seg.data.squeeze(0).cpu()
 
 
 def paint(labels: Tensor, palette: Sequence[Sequence[int]], ignore_index: int = 255) -> Image:

@@ -167,3 +167,20 @@ def test_half_precision_maps_give_a_float32_loss_and_finite_gradients(maps):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         AvatarEnsemble(**options)
+
+
+def test_variance_is_that_of_the_perturbation_over_all_positions():
+    # x / (1 - p) with probability 1 - p, else 0: variance x^2 p / (1 - p)
+    feature = torch.tensor([1.0, 3.0])[None, :, None, None].expand(2, 2, 24, 24)
+    torch.manual_seed(0)
+    found = AvatarEnsemble(200, dict(type='Dropout', p=0.2)).variance(feature)
+    assert found.shape == (2, 24, 24)
+    torch.testing.assert_close(found, torch.full_like(found, (1 + 9) / 2 * 0.25), rtol=0.35, atol=0)
+    assert found.mean().item() == pytest.approx(1.25, rel=0.02)
+
+
+def test_a_single_avatar_varies_around_the_teacher():
+    feature = torch.tensor([1.0, 3.0])[None, :, None, None].expand(1, 2, 8, 8)
+    found = AvatarEnsemble(1, dict(type='ChannelDropout', p=0.5)).variance(feature)
+    # both channels become 0 or twice themselves: each lies 1 or 3 from the teacher, so 0.5 or 1.5 from their mean
+    torch.testing.assert_close(found, torch.full_like(found, (0.25 + 2.25) / 2))

@@ -9,12 +9,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 
-from mmadm.visualization.samples import IGNORED, open_run, paint, png, rgb_image, right_pixels, spread_indices, truth
-
-
-@pytest.mark.parametrize(('length', 'count', 'indices'), [(8, 4, [1, 3, 5, 7]), (3, 1, [1]), (2, 5, [0, 1])])
-def test_indices_are_spread(length, count, indices):
-    assert spread_indices(length, count) == indices
+from mmadm.utils.overlay import rgb_image
+from mmadm.visualization.samples import IGNORED, open_run, paint, png, right_pixels, truth
 
 
 def test_a_packed_item_gives_image_and_labels():

@@ -3,6 +3,7 @@
 from mmadm.engine.hooks.checkpoint import RoleCheckpointHook
 from mmadm.engine.hooks.guard import NonFiniteGuardHook
 from mmadm.engine.hooks.memory_format import ChannelsLastHook
+from mmadm.engine.hooks.similarity_vis import SimilarityVisHook
 from mmadm.engine.hooks.teacher import TeacherGuardHook
 
-__all__ = ['ChannelsLastHook', 'NonFiniteGuardHook', 'RoleCheckpointHook', 'TeacherGuardHook']
+__all__ = ['ChannelsLastHook', 'NonFiniteGuardHook', 'RoleCheckpointHook', 'SimilarityVisHook', 'TeacherGuardHook']

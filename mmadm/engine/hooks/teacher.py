@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any
 
-import torch
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -16,7 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmadm.engine.generators import restore, snapshot
+from mmadm.engine.generators import undisturbed
 from mmadm.registry import HOOKS
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.provenance import normalisation, recorded_classes, recorded_normalisation, same_values
@@ -111,7 +108,7 @@ class TeacherGuardHook(Hook):
             return []
         evaluators = {role: deepcopy(evaluator) for role in scored}
         images = []
-        with _undisturbed():
+        with undisturbed():
             for batch in _evenly(runner.val_dataloader, self.batches):
                 images += [sample.metainfo.get('img_id') for sample in batch['data_samples']]
                 for role, own in evaluators.items():
@@ -187,16 +184,3 @@ def _evenly(loader: DataLoader, number: int) -> DataLoader:
     number = min(number, len(batches))
     chosen = [batches[index * len(batches) // number] for index in range(number)]
     return DataLoader(loader.dataset, batch_sampler=chosen, collate_fn=loader.collate_fn)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Leave generators as they were, and what was compiled for the sizes of training images uncompiled for others."""
-    # only torch.compile imports this; it takes seconds
-    compiled = 'torch._dynamo' in sys.modules
-    before = snapshot()
-    try:
-        with torch.no_grad(), torch.compiler.set_stance('force_eager') if compiled else nullcontext():
-            yield
-    finally:
-        restore(before)
