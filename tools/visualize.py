@@ -163,14 +163,14 @@ def views(model: nn.Module, item: dict[str, Any], image: Image) -> Pictures:
     for maps in model.similarity_maps(item):
         for kind, (low, high, colours) in SCALES.items():
             values = on_image(getattr(maps, kind), item)
-            told = f'{maps.student} and {maps.teacher}' if kind == 'similarity' else 'weights, 1 is uniform'
-            text = f'{kind}: {told}; {span(values)}, colours from {low:g} to {high:g}'
+            told = f'of {maps.student} and {maps.teacher}' if kind == 'similarity' else 'times uniform'
+            text = f'{span(values)} {told}; colours {low:g} to {high:g}'
             pictures[f'{maps.name}_{kind}'] = heat_overlay(image, values, low, high, colours), text
     for name, found in model.avatar_variances(item).items():
         for key, variance in found.items():
             values = on_image(variance, item)
             picture = heat_overlay(image, values, 0, max(values.max().item(), 1e-12), 'viridis')
-            pictures[f'{name}_{key}_avatars'] = picture, f'variance of avatars; {span(values)}, colours from 0'
+            pictures[f'{name}_{key}_avatars'] = picture, f'{span(values)}, variance of the avatars; colours from 0'
         if not found:
             console.print(f'{name}: its avatars are of scores without positions, which have no map', markup=False)
     return pictures
