@@ -70,13 +70,16 @@ def edges_between(pairs: Sequence[tuple[str, str]], at: TapSpec | Sequence[TapSp
                 if lacking:
                     raise ConfigError(f'{key}.at={dict(spec)}: no tap for role {sorted(lacking)[0]!r}')
                 learner_tap, source_tap = spec[learner], spec[source]
-            name = re.sub(r'\W+', '_', learner_tap).strip('_')
-            edges.append(
-                Edge(
-                    name if len(pairs) == 1 else f'{name}_{learner}_{source}', learner, source, learner_tap, source_tap
-                )
-            )
+            name = _identifier(learner_tap)
+            edge_key = name if len(pairs) == 1 else f'{name}_{learner}_{source}'
+            if edge_key in {edge.key for edge in edges}:  # one tap beside two of the source
+                edge_key = f'{edge_key}_{_identifier(source_tap)}'
+            edges.append(Edge(edge_key, learner, source, learner_tap, source_tap))
     return edges
+
+
+def _identifier(tap: str) -> str:
+    return re.sub(r'\W+', '_', tap).strip('_')
 
 
 class Distiller(nn.Module, ABC):

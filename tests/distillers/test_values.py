@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import distillation
 
 from mmadm.distillers import ADM, MutualLearning, Transfer
 from mmadm.functional import (
@@ -175,3 +176,14 @@ def test_adm_with_avatars_of_a_trainable_teacher_keeps_its_routing():
     assert found['teacher'].taps['feats'][0].grad is None
     losses['teacher.loss_divergence'].backward()
     assert found['teacher'].taps['feats'][0].grad.abs().max() > 0
+
+
+def test_a_tap_beside_two_of_the_source_has_a_connector_for_each():
+    pairs = [dict(student='backbone.layer4', teacher=tap) for tap in ('backbone.layer2', 'backbone.layer4')]
+    hint = dict(type='Transfer', source='teacher', learner='student', at=pairs, loss=dict(type='HintMSE'))
+    connectors = distillation(distillers=[hint]).connectors['transfer']
+    # from the student's 32 channels to 16 and to 64
+    assert {key: tuple(weight.shape[:2]) for key, weight in connectors.named_parameters()} == {
+        'backbone_layer4.weight': (16, 32),
+        'backbone_layer4_backbone_layer4.weight': (64, 32),
+    }
