@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from mmadm.adapters import build_adapter  # noqa: E402
 from mmadm.algorithms.frozen import lowered, teacher_precision  # noqa: E402
+from mmadm.algorithms.partial import freeze_all_but, set_mode  # noqa: E402
 from mmadm.registry import MODELS  # noqa: E402
 from mmadm.utils.config import role_model_cfg, without_pretrained  # noqa: E402
 from mmadm.utils.cost import (  # noqa: E402
@@ -121,13 +122,18 @@ def measure(cfg: Config, rounds: int) -> Costs:
     torch.backends.cudnn.benchmark = cfg.get('env_cfg', {}).get('cudnn_benchmark', False)
     device = torch.device(get_device())
     batches = load_batches(cfg)
-    whole = Learner(*built(cfg, whole_model(cfg), device))
+    hooks = cfg.get('custom_hooks')
+    whole = Learner(*built(cfg, whole_model(cfg), device, hooks))
     parts, runs, held = [], {}, {}
     for role, network in whole.model.roles.items():
         if role in whole.model.trainable:
             stock = role_config(cfg, role)
-            plain = Learner(*built(stock, ConfigDict(without_pretrained(stock.model.to_dict())), device))
+            alone = ConfigDict(without_pretrained(stock.model.to_dict()))
+            plain = Learner(*built(stock, alone, device, hooks, role))
             plain.model.load_state_dict(network.state_dict())
+            if train := cfg.model.roles[role].get('train'):
+                freeze_all_but(role, plain.model, train)
+                set_mode(plain.model, train, True)
             parts.append(Part(f'plain step of {role}', role, True))
             runs[parts[-1].row], held[parts[-1].row] = plain_step(plain, batches), plain
         elif taps := wanted_taps(whole.model, role):
@@ -168,8 +174,18 @@ def whole_model(cfg: Config) -> ConfigDict:
     return model
 
 
-def built(cfg: Config, model_cfg: ConfigDict, device: torch.device) -> tuple[nn.Module, Any]:
-    """Build a model and its optimisers as a Runner with this config would."""
+def built(
+    cfg: Config, model_cfg: ConfigDict, device: torch.device, hooks: list[Any] | None = None, role: str | None = None
+) -> tuple[nn.Module, Any]:
+    """Build a model and its optimisers as a Runner would.
+
+    Args:
+        cfg: Config of its training.
+        model_cfg: Config of the model.
+        device: Where it goes.
+        hooks: ``custom_hooks`` of the training that is measured.
+        role: The role that the model is, if it is not the whole.
+    """
     shared = cfg.get('data_preprocessor')
     if shared is not None:
         model_cfg.setdefault('data_preprocessor', shared)
@@ -179,9 +195,20 @@ def built(cfg: Config, model_cfg: ConfigDict, device: torch.device) -> tuple[nn.
     if device.type == 'cpu':
         model = revert_sync_batchnorm(model)
     model = model.to(device).train()
-    if any('ChannelsLastHook' in str(hook.get('type')) for hook in cfg.get('custom_hooks') or ()):
-        model = model.to(memory_format=torch.channels_last)
+    for hook in hooks or ():
+        if 'ChannelsLastHook' in str(hook.get('type')):
+            for part in chosen(model, hook.get('roles'), role):
+                part.to(memory_format=torch.channels_last)
     return model, build_optim_wrapper(model, cfg.optim_wrapper)
+
+
+def chosen(model: nn.Module, roles: list[str] | None, role: str | None) -> list[nn.Module]:
+    """The parts that a hook with the option ``roles`` would change, of a whole model or of a role alone."""
+    if roles is None:
+        return [model]
+    if role is None:
+        return [model.roles[name] for name in roles]
+    return [model] if role in roles else []
 
 
 def wanted_taps(model: nn.Module, role: str) -> list[str]:
