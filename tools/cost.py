@@ -122,18 +122,11 @@ def measure(cfg: Config, rounds: int) -> Costs:
     torch.backends.cudnn.benchmark = cfg.get('env_cfg', {}).get('cudnn_benchmark', False)
     device = torch.device(get_device())
     batches = load_batches(cfg)
-    hooks = cfg.get('custom_hooks')
-    whole = Learner(*built(cfg, whole_model(cfg), device, hooks))
+    whole = Learner(*built(cfg, whole_model(cfg), device, cfg.get('custom_hooks')))
     parts, runs, held = [], {}, {}
     for role, network in whole.model.roles.items():
         if role in whole.model.trainable:
-            stock = role_config(cfg, role)
-            alone = ConfigDict(without_pretrained(stock.model.to_dict()))
-            plain = Learner(*built(stock, alone, device, hooks, role))
-            plain.model.load_state_dict(network.state_dict())
-            if train := cfg.model.roles[role].get('train'):
-                freeze_all_but(role, plain.model, train)
-                set_mode(plain.model, train, True)
+            plain = alone(cfg, role, network, device)
             parts.append(Part(f'plain step of {role}', role, True))
             runs[parts[-1].row], held[parts[-1].row] = plain_step(plain, batches), plain
         elif taps := wanted_taps(whole.model, role):
@@ -153,6 +146,18 @@ def measure(cfg: Config, rounds: int) -> Costs:
         torch.cuda.get_device_name() if device.type == 'cuda' else f'{device.type}, {torch.get_num_threads()} threads'
     )
     return Costs(times, memory, ratios, name)
+
+
+def alone(cfg: Config, role: str, network: nn.Module, device: torch.device) -> Learner:
+    """A role in a stock training of its own, from the same weights; of a bridge only the tail learns there, too."""
+    stock = role_config(cfg, role)
+    model_cfg = ConfigDict(without_pretrained(stock.model.to_dict()))
+    plain = Learner(*built(stock, model_cfg, device, cfg.get('custom_hooks'), role))
+    plain.model.load_state_dict(network.state_dict())
+    if train := cfg.model.roles[role].get('train'):
+        freeze_all_but(role, plain.model, train)
+        set_mode(plain.model, train, True)
+    return plain
 
 
 def load_batches(cfg: Config) -> list[dict[str, Any]]:
@@ -177,15 +182,7 @@ def whole_model(cfg: Config) -> ConfigDict:
 def built(
     cfg: Config, model_cfg: ConfigDict, device: torch.device, hooks: list[Any] | None = None, role: str | None = None
 ) -> tuple[nn.Module, Any]:
-    """Build a model and its optimisers as a Runner would.
-
-    Args:
-        cfg: Config of its training.
-        model_cfg: Config of the model.
-        device: Where it goes.
-        hooks: ``custom_hooks`` of the training that is measured.
-        role: The role that the model is, if it is not the whole.
-    """
+    """Build a model, whole or a ``role`` alone, and its optimisers as a Runner with these custom hooks would."""
     shared = cfg.get('data_preprocessor')
     if shared is not None:
         model_cfg.setdefault('data_preprocessor', shared)
