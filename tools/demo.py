@@ -46,7 +46,7 @@ def show(records: Sequence[Record], console: Console) -> None:
         printed = Table(title=TASKS[metric])
         names, rows = table(group)
         # the page has the rest; a terminal of 80 columns does not
-        shown = [index for index, name in enumerate(names) if not name.startswith(('seeds', 'step', 'peak'))]
+        shown = [index for index, name in enumerate(names) if not name.startswith(('to ', 'seeds', 'step', 'peak'))]
         for index in shown:
             printed.add_column(names[index], justify='right' if index else 'left')
         for row in rows:
