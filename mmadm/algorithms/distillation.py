@@ -91,10 +91,9 @@ class Distillation(BaseModel, TapViews):
         if compile:
             for name, taps in self._wanted(self.distillers.values()).items():
                 if name in self.frozen:
-                    seen = [
-                        path for prefix in self._prefixes.values() if prefix.source == name for path in prefix.paths
-                    ]
-                    compile_around(self.roles[name], self._adapters[name].paths(self.roles[name], taps) + seen)
+                    compile_around(
+                        self.roles[name], self._adapters[name].paths(self.roles[name], taps) + self._fed_from(name)
+                    )
 
     def init_weights(self) -> None:
         """Initialise every role that has no checkpoint as the stock toolbox would."""
@@ -226,11 +225,7 @@ class Distillation(BaseModel, TapViews):
         return built
 
     def _infer_connectors(self, copies: Mapping[str, str]) -> None:
-        """Find every tap's channels on a blank image and build what makes unequal ones comparable.
-
-        Args:
-            copies: Role that a partly trainable one copies; if both see the same images it need not run twice.
-        """
+        """Infer connectors by a dry run; ``copies`` names the frozen role that a partly trainable one is like."""
         wanted = self._wanted(self.distillers.values())
         probe = {}
         for name, taps in wanted.items():
@@ -268,10 +263,16 @@ class Distillation(BaseModel, TapViews):
                 with role_stream(index, iteration), replayed(role, prefix, self._teacher_dtype and torch.float32):
                     outputs[name] = self._adapters[name].loss(role, inputs[name], data_samples[name], taps)
             elif taps:
-                paths = [path for prefix in self._prefixes.values() if prefix.source == name for path in prefix.paths]
-                with lowered(self._teacher_dtype, inputs[name].device), recorded(role, paths) as computed[name]:
+                with (
+                    lowered(self._teacher_dtype, inputs[name].device),
+                    recorded(role, self._fed_from(name)) as computed[name],
+                ):
                     outputs[name] = self._adapters[name].features(role, inputs[name], taps, data_samples[name])
         return outputs
+
+    def _fed_from(self, source: str) -> list[str]:
+        """Modules of a frozen role whose outputs another role goes on from."""
+        return [path for prefix in self._prefixes.values() if prefix.source == source for path in prefix.paths]
 
     def _idle_connectors(self, active: dict[str, Distiller]) -> dict[str, Tensor]:
         """DDP waits for a gradient of every parameter: give those of a stopped distiller a zero."""

@@ -127,7 +127,6 @@ def comparisons(rows: Sequence[Row]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in rows:
         names = [baseline_of(row.method, by_name, begins) for begins in BASELINES.values()]
-        # what is not on top of mutual learning can be compared with it all the same; DML itself cannot
         found[row.method] = ['-' if name is None else paired(differences(row, by_name[name])) for name in names]
     return found
 
