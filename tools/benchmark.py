@@ -7,22 +7,14 @@ interrupted is resumed. ``report`` makes ``results.md`` and ``report.html`` from
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import platform
-import re
-import subprocess
 import sys
-import warnings
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.progress import track
 from torch import nn
@@ -31,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]  # the script also runs from a checkout that is not installed
 
 import cost  # noqa: E402
-from suites import NOTES, OPTIONS, SUITES  # noqa: E402
+from facts import describe, fingerprint  # noqa: E402, F401
+from suites import BUDGETS, NOTES, OPTIONS, SUITES, shortened  # noqa: E402
 
-from mmadm.registry import MODELS  # noqa: E402
 from mmadm.structures import SimilarityMaps  # noqa: E402
 from mmadm.utils.bench import Job, Launcher, run_jobs  # noqa: E402
 from mmadm.utils.errors import ConfigError, near_matches  # noqa: E402
@@ -52,8 +44,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument('suite', choices=SUITES)
     run.add_argument('--methods', nargs='+', help='only these methods of the suite')
     run.add_argument('--seeds', nargs='+', type=int, default=[0])
+    run.add_argument('--budget', choices=[*BUDGETS, 'full'], default='full', help='length of a training')
     run.add_argument('--jobs', type=int, default=1, help='runs at a time; with more than one, a thread each')
-    run.add_argument('--out', type=Path, help='default: work_dirs/benchmark/SUITE')
+    run.add_argument('--out', type=Path, help='default: work_dirs/benchmark/SUITE[_BUDGET]')
     run.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='passed on to every run')
     run.add_argument('--costs', action='store_true', help='then measure the training step of every method: cost.jsonl')
     report = commands.add_parser('report', help='table and report.html of a folder of runs')
@@ -75,66 +68,18 @@ def load_config(path: str, options: Sequence[str]) -> Config:
     return cfg
 
 
-def describe(suite: str, method: str, cfg: Config) -> Record:
-    """What is known about a method before it runs; builds its model once, so that a broken config fails here."""
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # the training tells them again
-        model = MODELS.build(cfg.model)
-    stock_role = 'teacher' if method.startswith('teacher') else 'student'
-    stock = not hasattr(model, 'trainable')
-    roles = {stock_role: model} if stock else dict(model.roles.items())
-    revision = subprocess.run(
-        ['git', 'describe', '--always', '--dirty', '--abbrev=10'], cwd=ROOT, capture_output=True, text=True
-    )
-    same_images = cfg.test_dataloader == cfg.val_dataloader
-    dataset = (cfg.val_dataloader if same_images else cfg.test_dataloader).dataset
-    return {
-        'stock': stock,
-        'roles': (stock_role,) if stock else tuple(model.trainable),
-        'tests': not same_images,
-        'facts': {
-            'revision': revision.stdout.strip() or None,
-            'versions': versions(),
-            'device': torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU ({platform.machine()})',
-            'config_sha': fingerprint(cfg),
-            'deploy': stock_role if stock else model.deploy,
-            'split': dataset.get('ann_file') or dataset.data_prefix.img_path,
-            'parameters': {role: sum(p.numel() for p in net.parameters()) for role, net in roles.items()},
-        },
-    }
-
-
-def fingerprint(cfg: Config) -> str:
-    """Hash of a config; where the data lie does not count."""
-    text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
-    for root in set(re.findall(r'"data_root": "([^"]+)"', text)):
-        text = text.replace(f'"{root}/', '"')  # annotation files of evaluators
-    return hashlib.sha256(re.sub(r'"data_root": "[^"]*"', '', text).encode()).hexdigest()[:16]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the figures."""
-    toolboxes = ['mmengine', 'mmcv', 'mmsegmentation', 'mmdet']
-    packages = ['torch', *toolboxes, 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation', 'onedl-mmdetection']
-    found = {'python': platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def plan(suite: str, methods: Sequence[str], seeds: Sequence[int], out: Path, options: Sequence[str]) -> list[Job]:
+def plan(
+    suite: str, methods: Sequence[str], seeds: Sequence[int], budget: str, out: Path, further: Sequence[str]
+) -> list[Job]:
     """The runs of a suite, seed by seed.
 
     Args:
         suite: A key of ``SUITES``.
         methods: Which methods of it.
         seeds: Seeds.
+        budget: ``smoke``, ``small`` or ``full``.
         out: Folder of the suite; a run writes to ``out/<method>/seed<seed>``.
-        options: ``--cfg-options`` of every run.
+        further: ``--cfg-options`` of every run.
 
     Raises:
         ConfigError: If a method is not in the suite.
@@ -144,15 +89,17 @@ def plan(suite: str, methods: Sequence[str], seeds: Sequence[int], out: Path, op
         raise ConfigError(f'--methods: {suite} has no {unknown[0]!r}; {near_matches(unknown[0], SUITES[suite])}')
     known = {}
     for method in methods:
-        cfg = load_config(SUITES[suite][method], options)
-        known[method] = {'iterations': cfg.train_cfg.max_iters, **describe(suite, method, cfg)}
+        config = SUITES[suite][method]
+        options = (*OPTIONS.get(suite, ()), *shortened(suite, load_config(config, ()), budget), *further)
+        cfg = load_config(config, options)
+        known[method] = {'options': options, 'iterations': cfg.train_cfg.max_iters, **describe(method, cfg)}
+        known[method]['facts']['budget'] = budget
     return [
         Job(
             suite=suite,
             method=method,
             seed=seed,
             config=SUITES[suite][method],
-            options=tuple(options),
             work_dir=out / method / f'seed{seed}',
             **known[method],
         )
@@ -224,9 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print((args.dir / 'results.md').read_text(encoding='utf-8'), soft_wrap=True, markup=False)
             console.print(f'report: {target}')
             return 0
-        out = args.out or Path('work_dirs/benchmark') / args.suite
-        options = [*OPTIONS.get(args.suite, []), *args.cfg_options]
-        jobs = plan(args.suite, args.methods or list(SUITES[args.suite]), args.seeds, out, options)
+        folder = args.suite if args.budget == 'full' else f'{args.suite}_{args.budget}'
+        out = args.out or Path('work_dirs/benchmark') / folder
+        methods = args.methods or list(SUITES[args.suite])
+        jobs = plan(args.suite, methods, args.seeds, args.budget, out, args.cfg_options)
         launcher = Launcher(ROOT, threads=1 if args.jobs > 1 else None)
         failures = run_jobs(jobs, launcher, out, args.jobs, console)
         if args.costs:

@@ -1,4 +1,8 @@
-"""What the benchmark suites hold: the config of every method, options for all runs, and what a reader must know."""
+"""What the benchmark suites hold: the config of every method, how long it trains, and what a reader must know."""
+
+from __future__ import annotations
+
+from mmengine.config import Config
 
 PLAIN = ('student', 'teacher', 'dml', 'adm')
 ONLINE = (*PLAIN, 'kdcl', 'kdcl_adm', 'switokd', 'switokd_adm', 'two_teachers_adm', 'two_students_adm')
@@ -54,3 +58,40 @@ NOTES = {
         'BCCD results. Methods were chosen on val.',
     ),
 }
+
+# iterations of one run; `full` is what the config says. `small`: at most five minutes on one core, or a tenth on GPUs
+BUDGETS: dict[str, dict[str, int]] = {
+    'smoke': {},
+    'small': {'demo': 200, 'camvid': 500, 'camvid_avatars': 500, 'camvid_original': 500, 'bccd': 300},
+}
+SMOKE = 20
+
+
+def shortened(suite: str, cfg: Config, budget: str) -> list[str]:
+    """``--cfg-options`` that bring a config to a budget; its schedule is shortened with it.
+
+    Args:
+        suite: Name of the suite.
+        cfg: A config of it.
+        budget: ``smoke``, ``small`` or ``full``.
+
+    Returns:
+        ``key=value`` words; none for ``full``.
+    """
+    if budget == 'full':
+        return []
+    whole = cfg.train_cfg.max_iters
+    length = min(whole, BUDGETS[budget].get(suite, SMOKE if budget == 'smoke' else whole // 10))
+    half, warmup = max(1, length // 2), max(1, length // 4)
+    options = {
+        'train_cfg.max_iters': length,
+        'train_cfg.val_interval': half,
+        'default_hooks.checkpoint.interval': half,
+        'default_hooks.logger.interval': min(max(1, length // 20), cfg.default_hooks.logger.interval),
+    }
+    for index, scheduler in enumerate(cfg.param_scheduler):
+        for key in ('begin', 'end', 'T_max'):
+            if value := scheduler.get(key):
+                # what lasts as long as the training goes on doing so, a warm-up may take a quarter of it
+                options[f'param_scheduler.{index}.{key}'] = length if value == whole else min(value, warmup)
+    return [f'{key}={value}' for key, value in options.items()]
