@@ -1,16 +1,3 @@
 # ADM on top of KDCL.
-_base_ = './kdcl.py'
-model = dict(
-    distillers=[
-        {{_base_.kdcl}},
-        dict(
-            type='mmadm.ADM',
-            student='student',
-            teacher='teacher',
-            at='feats',
-            consensus=0.1,
-            divergence=0.01,
-            foreground=True,
-        ),
-    ]
-)
+_base_ = ['./kdcl.py', '../_base_/distillers/adm_bccd.py']
+model = dict(distillers=[{{_base_.kdcl}}, {{_base_.adm}}])

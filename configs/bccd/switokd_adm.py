@@ -1,16 +1,3 @@
 # ADM on top of SwitOKD.
-_base_ = './switokd.py'
-model = dict(
-    distillers=[
-        {{_base_.switokd}},
-        dict(
-            type='mmadm.ADM',
-            student='student',
-            teacher='teacher',
-            at='feats',
-            consensus=0.1,
-            divergence=0.01,
-            foreground=True,
-        ),
-    ]
-)
+_base_ = ['./switokd.py', '../_base_/distillers/adm_bccd.py']
+model = dict(distillers=[{{_base_.switokd}}, {{_base_.adm}}])

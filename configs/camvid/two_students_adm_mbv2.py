@@ -11,6 +11,7 @@ model = dict(
             consensus=10.0,
             divergence=0.1,
             tau=0.1,
+            foreground=[2, 6, 8, 9, 10],
         ),
     ],
 )

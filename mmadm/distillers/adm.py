@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, matched, names
-from mmadm.functional import Region, consensus_from_map, consensus_loss, divergence_from_map, region_weights
-from mmadm.functional.foreground import foreground_share, inside_boxes
-from mmadm.modules import AvatarEnsemble
+from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, levels_of, matched, names
+from mmadm.distillers.truth import objects_like
+from mmadm.functional import (
+    Region,
+    attention_map,
+    consensus_from_map,
+    consensus_loss,
+    divergence_from_map,
+    region_weights,
+    similarity_map,
+)
+from mmadm.functional.foreground import chance_overlap, foreground_overlap, foreground_share
+from mmadm.modules import AvatarEnsemble, resize_like
 from mmadm.registry import MODELS
-from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError
 
 
@@ -35,9 +43,11 @@ class ADM(Distiller):
         tau: Temperature of the position weights.
         region: ``softmax``, ``topk`` or ``uniform``.
         share: Share of positions that ``topk`` keeps.
-        foreground: For detectors: log how much of the consensus weight lies inside ground-truth boxes
-            (``<student>.foreground``) and, to compare, the share of the map that they cover
-            (``<student>.foreground_area``); a level with no position inside a box counts as 0 in both.
+        foreground: Log how the maps lie on ground-truth objects: True for what is inside boxes, a list of class ids
+            for the objects of a semantic segmentation. ``<student>.foreground`` is their share of the consensus
+            weight, ``<student>.foreground_area`` of the map; ``overlap_similar`` the IoU of the objects with as many
+            of the most similar positions, ``<role>.overlap_active`` with those where a role's features are strongest,
+            ``<student>.overlap_chance`` with random ones. A level without objects counts as 0.
         avatars: Options of :class:`~mmadm.modules.AvatarEnsemble`: the consensus looks at perturbed copies of the
             teacher's map, trainable or not.
         schedule: See :class:`Distiller`.
@@ -56,7 +66,7 @@ class ADM(Distiller):
         tau: float = 0.1,
         region: Region = 'softmax',
         share: float = 0.5,
-        foreground: bool = False,
+        foreground: bool | Sequence[int] = False,
         avatars: dict[str, Any] | None = None,
         schedule: dict[str, Any] | None = None,
     ) -> None:
@@ -127,23 +137,36 @@ class ADM(Distiller):
                     term = self.divergence * divergence_from_map(similarity, **self.options)
                     terms.setdefault(f'{edge.source}.loss_divergence', []).append(term)
                 terms.setdefault(f'{edge.learner}.similarity', []).append(similarity.detach().mean())
-                for name, value in self._foreground(outputs[edge.learner], similarity.detach()).items():
-                    terms.setdefault(f'{edge.learner}.{name}', []).append(value)
+            for key, value in self._observations(edge, outputs, connectors):
+                terms.setdefault(key, []).append(value)
         return {key: torch.stack(values).mean() for key, values in terms.items()}
 
     def _consensus(self, student: Tensor, avatar: Tensor) -> Tensor:
         return consensus_loss(student, avatar, **self.options)
 
-    def _foreground(self, output: RoleOutput, similarity: Tensor) -> dict[str, Tensor]:
-        """Share of the consensus weight inside ground-truth boxes, and the share of the map that they cover."""
-        if not self.foreground or output.gt_boxes is None or output.valid is None:
-            return {}
-        inside = inside_boxes(output.gt_boxes, tuple(output.valid.shape[1:]), tuple(similarity.shape[1:]))
-        uniform = torch.full_like(similarity, 1 / similarity[0].numel())
-        return {
-            'foreground': foreground_share(region_weights(similarity, **self.options), inside),
-            'foreground_area': foreground_share(uniform, inside),
-        }
+    @torch.no_grad()
+    def _observations(
+        self, edge: Edge, outputs: Outputs, connectors: Mapping[str, nn.Module]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield how the maps of each level lie on ground-truth objects, see ``foreground``."""
+        if self.foreground is False:
+            return
+        classes = None if self.foreground is True else self.foreground
+        compared, raw = matched(edge, outputs, connectors), levels_of(edge, outputs)[0]
+        for (student, teacher), own in zip(compared, raw, strict=True):
+            objects = objects_like(outputs[edge.learner], teacher, classes)
+            if objects is None:
+                return
+            similarity = similarity_map(student, teacher)
+            uniform = torch.full_like(similarity, 1 / similarity[0].numel())
+            active = {edge.learner: resize_like(attention_map(own), teacher), edge.source: attention_map(teacher)}
+            weights = region_weights(similarity, **self.options)
+            yield f'{edge.learner}.foreground', foreground_share(weights, objects)
+            yield f'{edge.learner}.foreground_area', foreground_share(uniform, objects)
+            yield f'{edge.learner}.overlap_similar', foreground_overlap(similarity, objects)
+            yield f'{edge.learner}.overlap_chance', chance_overlap(objects)
+            for role, strength in active.items():
+                yield f'{role}.overlap_active', foreground_overlap(strength.squeeze(1), objects)
 
     def _learns(self, edge: Edge) -> tuple[bool, bool]:
         return (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,3 +38,24 @@ def targets_like(output: RoleOutput, reference: Tensor) -> Tensor | None:
         of_class.append(inside_boxes(boxes, image, cells))
     targets = torch.stack(of_class, dim=1)
     return targets.repeat_interleave(reference.shape[0] // targets.shape[0], dim=0)
+
+
+def objects_like(output: RoleOutput, reference: Tensor, classes: Sequence[int] | None = None) -> Tensor | None:
+    """Which positions of a map lie on ground-truth objects.
+
+    Args:
+        output: What the role produced.
+        reference: A map (N * A, C, h, w); the priors of a position follow each other in the batch.
+        classes: Class ids that are objects in a semantic segmentation; None takes what lies inside boxes.
+
+    Returns:
+        Bool (N * A, h, w); None where the data tell nothing of the kind.
+    """
+    if classes is not None and output.labels is not None:
+        labels = targets_like(output, reference)
+        objects = None if labels is None else torch.isin(labels, torch.tensor(classes, device=labels.device))
+    elif classes is None and output.gt_boxes is not None and output.valid is not None:
+        objects = inside_boxes(output.gt_boxes, tuple(output.valid.shape[1:]), tuple(reference.shape[2:]))
+    else:
+        return None
+    return None if objects is None else objects.repeat_interleave(reference.shape[0] // objects.shape[0], dim=0)

@@ -1,4 +1,4 @@
-"""How much of a map's weight lies on objects (ADM's first observation; methods.md, section 1)."""
+"""How much of a map lies on objects: the two observations that ADM rests on (methods.md, section 1)."""
 
 from __future__ import annotations
 
@@ -47,3 +47,41 @@ def foreground_share(weights: Tensor, foreground: Tensor) -> Tensor:
     has_any = foreground.amax(dim=1)
     share = (weights.flatten(1) * foreground).sum(dim=1)
     return (share * has_any).sum() / has_any.sum().clamp(min=1.0)
+
+
+def foreground_overlap(score: Tensor, foreground: Tensor) -> Tensor:
+    """IoU of the foreground with as many positions, those of the highest score; the mean over images that have both.
+
+    Args:
+        score: What to rank the positions of an image by, shape (N, ...).
+        foreground: Bool of the same shape.
+
+    Returns:
+        A scalar between 0 and 1 without gradient; 0 if no image has both foreground and background.
+    """
+    foreground, size = foreground.flatten(1), foreground.flatten(1).sum(dim=1)
+    order = score.flatten(1).argsort(dim=1, descending=True, stable=True)
+    # of the positions in order of their score, the first `size` are chosen
+    chosen = torch.arange(order.shape[1], device=order.device) < size[:, None]
+    shared = (foreground.gather(1, order) & chosen).sum(dim=1)
+    return _mean_of_mixed(shared / (2 * size - shared).clamp(min=1), size, order.shape[1])
+
+
+def chance_overlap(foreground: Tensor) -> Tensor:
+    """What :func:`foreground_overlap` is near for random scores: ``p / (2 - p)``, ``p`` the share of the foreground.
+
+    Args:
+        foreground: Bool of shape (N, ...).
+
+    Returns:
+        A scalar between 0 and 1; 0 if no image has both foreground and background.
+    """
+    size = foreground.flatten(1).sum(dim=1)
+    positions = foreground[0].numel()
+    return _mean_of_mixed(size / (2 * positions - size), size, positions)
+
+
+def _mean_of_mixed(values: Tensor, size: Tensor, positions: int) -> Tensor:
+    """The mean of values (N,) over images of which some positions are foreground, but not all."""
+    mixed = ((size > 0) & (size < positions)).to(values.dtype)
+    return (values * mixed).sum() / mixed.sum().clamp(min=1.0)

@@ -218,6 +218,10 @@ def test_foreground_is_the_share_of_weight_inside_boxes_by_hand():
     whole = [torch.tensor([[0.0, 0.0, 4.0, 4.0]])] * 2
     assert float(found(whole)['student.foreground']) == pytest.approx(1, rel=1e-6)
     assert float(found([torch.zeros(0, 4)] * 2)['student.foreground']) == 0
+    # the fine level alone has images with objects and background: the first one's best position is its object
+    overlaps = found(boxes)
+    assert float(overlaps['student.overlap_similar']) == pytest.approx((1 + 1) / 2 / 2)
+    assert float(overlaps['student.overlap_chance']) == pytest.approx((1 / 7 + 2 / 6) / 2 / 2)
 
 
 def test_foreground_of_a_real_pyramid_is_what_a_loop_finds():
