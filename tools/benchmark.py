@@ -24,11 +24,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]  # the script also runs from a c
 
 import cost  # noqa: E402
 from facts import describe, fingerprint  # noqa: E402, F401
-from suites import BUDGETS, NOTES, OPTIONS, SUITES, shortened  # noqa: E402
+from suites import BUDGETS, NOTES, SUITES, method_options  # noqa: E402
 
 from mmadm.structures import SimilarityMaps  # noqa: E402
 from mmadm.utils.bench import Job, Launcher, run_jobs  # noqa: E402
 from mmadm.utils.errors import ConfigError, near_matches  # noqa: E402
+from mmadm.utils.launch import LAUNCHERS  # noqa: E402
 from mmadm.utils.runs import Record, read_json_lines  # noqa: E402
 from mmadm.utils.tables import markdown_tables  # noqa: E402
 from mmadm.visualization.report import write_report  # noqa: E402
@@ -46,6 +47,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument('--seeds', nargs='+', type=int, default=[0])
     run.add_argument('--budget', choices=[*BUDGETS, 'full'], default='full', help='length of a training')
     run.add_argument('--jobs', type=int, default=1, help='runs at a time; with more than one, a thread each')
+    run.add_argument('--launcher', choices=LAUNCHERS, default='none', help='what starts a run')
+    run.add_argument('--gpus', type=int, default=1, help='GPUs of a run, with --launcher pytorch or slurm')
     run.add_argument('--out', type=Path, help='default: work_dirs/benchmark/SUITE[_BUDGET]')
     run.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='passed on to every run')
     run.add_argument('--costs', action='store_true', help='then measure the training step of every method: cost.jsonl')
@@ -90,7 +93,7 @@ def plan(
     known = {}
     for method in methods:
         config = SUITES[suite][method]
-        options = (*OPTIONS.get(suite, ()), *shortened(suite, load_config(config, ()), budget), *further)
+        options = (*method_options(suite, method, load_config(config, ()), budget), *further)
         cfg = load_config(config, options)
         known[method] = {'options': options, 'iterations': cfg.train_cfg.max_iters, **describe(method, cfg)}
         known[method]['facts']['budget'] = budget
@@ -174,8 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = args.suite if args.budget == 'full' else f'{args.suite}_{args.budget}'
         out = args.out or Path('work_dirs/benchmark') / folder
         methods = args.methods or list(SUITES[args.suite])
+        launcher = Launcher(ROOT, 1 if args.jobs > 1 else None, args.launcher, args.gpus)
         jobs = plan(args.suite, methods, args.seeds, args.budget, out, args.cfg_options)
-        launcher = Launcher(ROOT, threads=1 if args.jobs > 1 else None)
         failures = run_jobs(jobs, launcher, out, args.jobs, console)
         if args.costs:
             measure_costs(jobs, out)

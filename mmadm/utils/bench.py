@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mmadm.utils.checkpoint import newest_checkpoint
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.launch import launch_words
 from mmadm.utils.metrics import METRICS, class_scores, role_scores
 from mmadm.utils.runs import (
     Record,
@@ -74,10 +75,13 @@ class Launcher:
     Args:
         root: Folder that holds ``tools`` and ``configs``.
         threads: ``OMP_NUM_THREADS`` of every process; what the environment says if None.
+        launcher: What starts a run, see :func:`~mmadm.utils.launch.launch_words`.
+        gpus: Processes of a run.
     """
 
-    def __init__(self, root: Path, threads: int | None = None) -> None:
+    def __init__(self, root: Path, threads: int | None = None, launcher: str = 'none', gpus: int = 1) -> None:
         self.root = root
+        self._before, self._after = launch_words(launcher, gpus)
         self.environment = dict(os.environ) | ({} if threads is None else {'OMP_NUM_THREADS': str(threads)})
         # the scripts import mmadm also where it is not installed
         self.environment['PYTHONPATH'] = os.pathsep.join(filter(None, [str(root), os.environ.get('PYTHONPATH')]))
@@ -177,7 +181,7 @@ class Launcher:
     def _call(self, script: str, arguments: list[str | Path], log: Path) -> Record:
         """Run a script to its end with its output in ``log``; returns its peak memory and CPU seconds."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, str(self.root / 'tools' / script), *map(str, arguments)]
+        command = [*self._before, str(self.root / 'tools' / script), *map(str, arguments), *self._after]
         with self._lock, log.open('ab') as output:
             if self._stopped:
                 raise RunFailedError(f'{script} was not started: the benchmark is stopping')

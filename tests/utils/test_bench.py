@@ -1,6 +1,7 @@
 """How the launcher treats the processes it starts; what it makes of real trainings is in tests/tools."""
 
 import json
+import sys
 import time
 from threading import Thread
 
@@ -8,20 +9,23 @@ import pytest
 from rich.console import Console
 
 from mmadm.utils.bench import Job, Launcher, RunFailedError, run_jobs
+from mmadm.utils.errors import ConfigError
 
 TRAIN = """
 import json, os, sys, time
 from pathlib import Path
+MODE = next(word for word in sys.argv if word.startswith('mode='))
 work_dir = Path(sys.argv[sys.argv.index('--work-dir') + 1])
 (work_dir / 'started').touch()
-if sys.argv[-1] == 'mode=sleep':
+if MODE == 'mode=sleep':
     time.sleep(60)
-if sys.argv[-1] == 'mode=fail':
+if MODE == 'mode=fail':
     sys.exit('the data are gone')
-block = b'x' * (600 << 20) if sys.argv[-1] == 'mode=large' else b''
+block = b'x' * (600 << 20) if MODE == 'mode=large' else b''
+(work_dir / f"rank{os.environ.get('RANK')}").write_text(os.environ.get('WORLD_SIZE', ''))
 log = work_dir / '1' / 'vis_data'
-log.mkdir(parents=True)
-scores = {} if sys.argv[-1] == 'mode=blind' else dict(mIoU=7.0)
+log.mkdir(parents=True, exist_ok=True)
+scores = {} if MODE == 'mode=blind' else dict(mIoU=7.0)
 (log / 'scalars.json').write_text(
     json.dumps(dict(loss=1.0, time=0.5, step=1)) + chr(10) + json.dumps(dict(scores, step=1)) + chr(10))
 (work_dir / 'arguments').write_text(json.dumps([sys.argv[1:], os.environ.get('OMP_NUM_THREADS')]))
@@ -51,6 +55,35 @@ def test_a_run_is_called_as_openmmlab_users_call_it(root):
     ]  # fmt: skip
     assert threads == '3'
     assert (record['val'], record['time'], record['work_dir']) == ({'student': 7.0}, 0.5, 'good/seed5')
+
+
+def test_torchrun_starts_one_process_for_each_gpu(root):
+    Launcher(root, launcher='pytorch', gpus=2).run(job(root, 'good'))
+    folder = root / 'good/seed0'
+    assert [(folder / f'rank{rank}').read_text() for rank in (0, 1)] == ['2', '2']
+    arguments = json.loads((folder / 'arguments').read_text())[0]
+    assert arguments[-4:] == ['randomness.seed=0', 'mode=good', '--launcher', 'pytorch']
+
+
+def test_slurm_starts_what_srun_is_told(root, monkeypatch):
+    stub = root / 'bin' / 'srun'
+    stub.parent.mkdir()
+    stub.write_text(f'#!/bin/sh\necho "$@" > {root}/words\nwhile [ "${{1#-}}" != "$1" ]; do shift; done\nexec "$@"\n')
+    stub.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{stub.parent}:/usr/bin:/bin')
+    monkeypatch.setenv('SRUN_ARGS', "--partition=gpu --comment='two words'")
+    Launcher(root, launcher='slurm', gpus=4).run(job(root, 'good'))
+    words = (root / 'words').read_text()
+    assert words.startswith(
+        f'--ntasks=4 --gpus=4 --kill-on-bad-exit=1 --partition=gpu --comment=two words {sys.executable} -u '
+    )
+    assert words.endswith('mode=good --launcher slurm\n')
+
+
+@pytest.mark.parametrize(('launcher', 'gpus'), [('none', 2), ('pytorch', 0)])
+def test_gpus_need_a_launcher(root, launcher, gpus):
+    with pytest.raises(ConfigError, match=rf'--gpus={gpus} with --launcher={launcher}: .*--launcher pytorch or slurm'):
+        Launcher(root, launcher=launcher, gpus=gpus)
 
 
 def test_a_run_without_a_score_fails_and_says_what_would_give_one(root):
