@@ -58,11 +58,11 @@ class RolePreprocessor(nn.Module):
         for role, preprocessor in self._by_role.items():
             first = id(preprocessor) not in made
             if first:
-                # padding edits the label maps in place, so each preprocessor starts from the untouched batch
-                untouched = {**data, 'data_samples': deepcopy(data['data_samples'])}
+                # padding edits the label maps in place, so each of several preprocessors gets samples of its own
+                mine = data if self._distinct == 1 else {**data, 'data_samples': deepcopy(data['data_samples'])}
                 # a batch augmentation (random resize) has to draw the same for every role
                 with replayed(start) if made else nullcontext():
-                    made[id(preprocessor)] = preprocessor(untouched, True)
+                    made[id(preprocessor)] = preprocessor(mine, True)
             done = made[id(preprocessor)]
             inputs[role] = done['inputs']
             if role not in self._keep_samples:

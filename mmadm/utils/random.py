@@ -65,5 +65,10 @@ def role_stream(index: int, iteration: int | None = None) -> Iterator[None]:
     rank, step = (0, 0) if iteration is None else (get_rank(), iteration + 1)
     seed = np.random.SeedSequence([torch.initial_seed(), index, rank, step]).generate_state(1, np.uint64)[0]
     with untouched_generators():
-        torch.manual_seed(int(seed >> np.uint64(1)))
+        # torch.manual_seed sets these, too, but where no GPU is in use it takes longer than a small loss
+        generators = [torch.default_generator]
+        if torch.cuda.is_initialized():
+            generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
+        for generator in generators:
+            generator.manual_seed(int(seed >> np.uint64(1)))
         yield
