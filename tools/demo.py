@@ -46,7 +46,9 @@ def show(records: Sequence[Record], console: Console) -> None:
         printed = Table(title=TASKS[metric])
         names, rows = table(group)
         # the page has the rest; a terminal of 80 columns does not
-        shown = [index for index, name in enumerate(names) if not name.startswith(('to ', 'seeds', 'step', 'peak'))]
+        shown = [
+            index for index, name in enumerate(names) if not name.startswith(('to ', 'seeds', 'step', 'peak', 'GFLOPs'))
+        ]
         for index in shown:
             printed.add_column(names[index], justify='right' if index else 'left')
         for row in rows:
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ['MMADM_DATA'] = str(args.work_dir / 'data')
     with one_line_errors():
         make_streets.main([str(args.work_dir / 'data' / 'streets')])
-        jobs = benchmark.plan('demo', METHODS, [0], args.work_dir, args.cfg_options)
+        jobs = benchmark.plan('demo', METHODS, [0], 'full', args.work_dir, args.cfg_options)
         remove_outdated(jobs)
         failures = run_jobs(jobs, Launcher(benchmark.ROOT, threads=1), args.work_dir, 2, console)
         for failure in failures:

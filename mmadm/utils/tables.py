@@ -26,6 +26,7 @@ class Row:
         times: Seconds per iteration.
         memory: Peak memory in MiB.
         parameters: Number of parameters by role.
+        flops: Multiply-adds of a prediction by the deployed role; None if they were not counted.
         cost: Training step as a multiple of the plain student's, measured side by side; None if it was not.
     """
 
@@ -36,6 +37,7 @@ class Row:
     times: list[float]
     memory: list[float]
     parameters: dict[str, int]
+    flops: float | None
     cost: float | None
 
     @property
@@ -44,15 +46,16 @@ class Row:
         return next(iter(self.scores.values()))[self.deploy]
 
 
-def summarise(records: Iterable[Record], costs: Iterable[Record] = ()) -> list[Row]:
+def summarise(records: Iterable[Record], costs: Iterable[Record] = (), split: str | None = None) -> list[Row]:
     """Join the seeds of each method, in the order in which the methods come.
 
     Args:
         records: Result records of one suite and main metric, as ``tools/benchmark.py run`` writes them.
         costs: What ``tools/benchmark.py cost`` has measured, ``method`` and ``step``.
+        split: ``val`` or ``test``; by default what :func:`~mmadm.utils.runs.scored_split` says.
     """
     records = list(records)
-    split = scored_split(records)
+    split = split or scored_split(records)
     steps = {cost['method']: float(cost['step']) for cost in costs}
     groups: dict[str, list[Record]] = {}
     for record in records:
@@ -69,6 +72,7 @@ def summarise(records: Iterable[Record], costs: Iterable[Record] = ()) -> list[R
             [record['time'] for record in group],
             [record['memory'] for record in group],
             group[0]['parameters'],
+            group[0].get('flops'),
             steps.get(method),
         )
         for method, group in groups.items()
@@ -142,6 +146,7 @@ def header(split: str, metrics: Sequence[str]) -> list[str]:
         'step / plain',
         's / iteration',
         'peak memory (MiB)',
+        'GFLOPs',
         'parameters',
     ]
 
@@ -164,6 +169,7 @@ def cells(row: Row, compared: Mapping[str, Sequence[str]]) -> list[str]:
         '-' if row.cost is None else f'{row.cost:.2f}',
         f'{statistics.median(row.times):.3f}',
         f'{statistics.mean(row.memory):,.0f}',
+        '-' if row.flops is None else f'{row.flops / 1e9:.3f}',
         f'{row.parameters[row.deploy]:,}',
     ]
 

@@ -11,32 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-Curve = Sequence[tuple[int, float]]
+from mmadm.visualization.styles import PALETTE, STYLE, MethodStyle
 
-INK, FAINT = '#1f2933', '#d9dee4'
-# the colour-blind safe set of Okabe and Ito, without its yellow, which is lost on white
-PALETTE = ('#6b7280', '#e69f00', '#0072b2', '#009e73', '#cc79a7', '#d55e00', '#56b4e9')
-STYLE = {
-    'font.size': 10,
-    'text.color': INK,
-    'axes.edgecolor': FAINT,
-    'axes.labelcolor': INK,
-    'axes.titlesize': 11,
-    'axes.titleweight': 'bold',
-    'axes.titlelocation': 'left',
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.grid': True,
-    'grid.color': FAINT,
-    'grid.linewidth': 0.6,
-    'xtick.color': INK,
-    'ytick.color': INK,
-    'legend.frameon': False,
-}
+Curve = Sequence[tuple[int, float]]
 
 
 def learning_figure(
-    title: str, score: str, curves: Mapping[str, Sequence[Curve]], colours: Mapping[str, str]
+    title: str, score: str, curves: Mapping[str, Sequence[Curve]], styles: Mapping[str, MethodStyle]
 ) -> Figure:
     """Validation score of one role over the iterations, one line per method.
 
@@ -44,7 +25,7 @@ def learning_figure(
         title: Title of the panel.
         score: Name of the score.
         curves: ``{method: [curve of each seed]}``, a curve being (iteration, percent) pairs.
-        colours: Colour of each method.
+        styles: Style of each method.
 
     Returns:
         The figure; a line is the mean over seeds, its band one sample standard deviation.
@@ -52,9 +33,9 @@ def learning_figure(
     with mpl.rc_context(STYLE):
         figure, panel = one_panel(title)
         for method, seeds in curves.items():
-            draw_band(panel, seeds, colours[method], method)
+            draw_band(panel, seeds, styles[method], method)
         panel.set_ylabel(f'val {score} (%)')
-        panel.legend()
+        legend_below(figure, len(curves))
     return figure
 
 
@@ -73,9 +54,7 @@ def loss_figure(title: str, losses: Mapping[str, Curve]) -> Figure:
             style = '--' if key.startswith('teacher.') else '-'
             panel.plot(steps, values, style, color=kind_colour(key), linewidth=1.6, label=key)
         panel.set_ylim(bottom=0)
-        # below the lines: a pair of detectors has more of them than fit beside
-        figure.set_figheight(figure.get_figheight() + 0.1 * len(losses))
-        figure.legend(loc='outside lower center', ncols=2, fontsize=8)
+        legend_below(figure, len(losses))
     return figure
 
 
@@ -98,24 +77,28 @@ def class_figure(names: Sequence[str], values: Sequence[float], label: str) -> F
     return figure
 
 
-def method_figure(scores: Mapping[str, Mapping[str, float]], colours: Mapping[str, str], label: str) -> Figure:
+def method_figure(scores: Mapping[str, Mapping[str, float]], styles: Mapping[str, MethodStyle], label: str) -> Figure:
     """Horizontal bars by class, one per method side by side; the first class is on top.
 
     Args:
         scores: ``{method: {class: value}}``.
-        colours: Colour of each method.
+        styles: Style of each method.
         label: Title of the value axis.
     """
     names = list(dict.fromkeys(name for by_class in scores.values() for name in by_class))
     height = 0.8 / len(scores)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 1.1 + 0.16 * len(names) * (len(scores) + 1)), layout='constrained')
+        figure = Figure(figsize=(7, 1.1 + min(0.16 * (len(scores) + 1), 1.3) * len(names)), layout='constrained')
         panel = figure.subplots()
         for number, (method, by_class) in enumerate(scores.items()):
             places = [row + (number + 0.5) * height - 0.4 for row, name in enumerate(names) if name in by_class]
             values = [by_class[name] for name in names if name in by_class]
-            panel.barh(places, values, height, color=colours[method], label=method)
+            panel.barh(
+                places, values, height, color=styles[method].colour, hatch=styles[method].hatch, edgecolor='white',
+                linewidth=0, label=method,
+            )  # fmt: skip
         panel.set(xlabel=label, yticks=range(len(names)), yticklabels=names)
+        panel.margins(y=0.01)
         panel.invert_yaxis()
         panel.set_axisbelow(True)
         panel.grid(visible=False, axis='y')
@@ -131,9 +114,10 @@ def one_panel(title: str) -> tuple[Figure, Axes]:
     return figure, panel
 
 
-def method_colours(methods: Sequence[str]) -> dict[str, str]:
-    """One colour for each method; the first, which is the plain one by custom, gets grey."""
-    return {method: PALETTE[index % len(PALETTE)] for index, method in enumerate(methods)}
+def legend_below(figure: Figure, entries: int) -> None:
+    """Put the legend below the panels, where it hides no line, and make the figure as much higher."""
+    figure.set_figheight(figure.get_figheight() + 0.1 * entries)
+    figure.legend(loc='outside lower center', ncols=2, fontsize=8)
 
 
 def kind_colour(key: str) -> str:
@@ -149,15 +133,17 @@ def kind_colour(key: str) -> str:
     return shades.get(kind, PALETTE[kinds.get(kind, 0)])
 
 
-def draw_band(panel: Axes, seeds: Sequence[Curve], colour: str, label: str) -> None:
+def draw_band(panel: Axes, seeds: Sequence[Curve], style: MethodStyle, label: str) -> None:
     """Draw the mean over seeds at the iterations that all of them reached, with a band of one standard deviation."""
     shared = set.intersection(*({step for step, _ in curve} for curve in seeds))
     values = np.array([[value for step, value in sorted(curve) if step in shared] for curve in seeds])
     steps, mean = sorted(shared), values.mean(axis=0)
-    panel.plot(steps, mean, color=colour, linewidth=2, marker='o', markersize=3.5, label=label)
+    panel.plot(
+        steps, mean, style.line, color=style.colour, linewidth=1.8, marker=style.marker, markersize=4.5, label=label
+    )
     if len(seeds) > 1:
         deviation = values.std(axis=0, ddof=1)
-        panel.fill_between(steps, mean - deviation, mean + deviation, color=colour, alpha=0.15, linewidth=0)
+        panel.fill_between(steps, mean - deviation, mean + deviation, color=style.colour, alpha=0.12, linewidth=0)
 
 
 def png_uri(figure: Figure) -> str:

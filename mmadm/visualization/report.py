@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,24 @@ from mmadm.utils.runs import (
     training_entries,
     validation_curves,
 )
-from mmadm.utils.tables import table
+from mmadm.utils.tables import summarise, table
+from mmadm.visualization.ablation import ablation_section
 from mmadm.visualization.boxes import SAME, SURE
+from mmadm.visualization.confusion import confusion_section
 from mmadm.visualization.curves import (
     Curve,
     class_figure,
     data_uri,
     learning_figure,
     loss_figure,
-    method_colours,
     method_figure,
 )
 from mmadm.visualization.examples import EXAMPLES, Picture, class_map, examples, picture, plot
+from mmadm.visualization.observations import observation_plots
 from mmadm.visualization.samples import FinishedRun, open_run, png
+from mmadm.visualization.scatter import gain_section
 from mmadm.visualization.similarity import mean_by_class
+from mmadm.visualization.styles import MethodStyle, method_styles
 
 CLASS_IMAGES = 40
 
@@ -79,28 +83,39 @@ def task_sections(folder: Path, records: Sequence[Record], maps_of: MapsOf) -> d
     for record in records:
         first.setdefault(record['method'], record)
     runs = {method: open_run(folder / record['work_dir']) for method, record in first.items()}
-    titles, rows = table(records, read_json_lines(folder / 'cost.jsonl'))
+    costs = read_json_lines(folder / 'cost.jsonl')
+    titles, rows = table(records, costs)
+    on_val = summarise(records, split='val')
+    styles = method_styles(list(first))
+
+    def opened(record: Record) -> FinishedRun:
+        same = record is first[record['method']]
+        return runs[record['method']] if same else open_run(folder / record['work_dir'])
+
     return dict(
         name=task,
         metric=metric,
         header=titles,
         rows=rows,
-        learning=learning_plots(folder, records),
+        gain=gain_section(summarise(records, costs), metric, styles),
+        ablation=ablation_section(on_val, metric),
+        learning=learning_plots(folder, records, styles),
         losses=[plot(loss_figure(m, loss_curves(folder / r['work_dir'])), f'losses of {m}') for m, r in first.items()],
         **examples(runs, task),
+        confusion=confusion_section(records, on_val, task, opened),
+        observations=observation_plots(folder, records),
         similarity=similarity_section(runs, task, maps_of),
-        classes=class_table(first),
+        classes=class_table(first, styles),
         records=records,
         environment=records[-1],
     )
 
 
-def learning_plots(folder: Path, records: Sequence[Record]) -> list[Picture]:
+def learning_plots(folder: Path, records: Sequence[Record], styles: Mapping[str, MethodStyle]) -> list[Picture]:
     """One plot per role with the validation curves of every method that trains it."""
-    colours = method_colours(list(dict.fromkeys(record['method'] for record in records)))
     metric = metric_of(records[0])
     return [
-        plot(learning_figure(role, metric, by_method, colours), f'validation {metric} of the role {role} by method')
+        plot(learning_figure(role, metric, by_method, styles), f'validation {metric} of the role {role} by method')
         for role, by_method in learning_curves(folder, records).items()
     ]
 
@@ -177,7 +192,7 @@ def class_similarity(labels: list[Tensor], maps: list[SimilarityMaps], num_class
     return totals / counts
 
 
-def class_table(first: dict[str, Record]) -> dict[str, Any] | None:
+def class_table(first: Mapping[str, Record], styles: Mapping[str, MethodStyle]) -> dict[str, Any] | None:
     """Main score by class of each method's roles, if logs held it, and bars of it for the students."""
     scores = {method: record['classes'] for method, record in first.items()}
     columns = {f'{m} {role}': by_class for m, by_role in scores.items() for role, by_class in by_role.items()}
@@ -186,7 +201,7 @@ def class_table(first: dict[str, Record]) -> dict[str, Any] | None:
     names = list(dict.fromkeys(name for by_class in columns.values() for name in by_class))
     score = metric_of(next(iter(first.values()))).removeprefix('m')
     deployed = {method: by_role[deployed_role(first[method])] for method, by_role in scores.items() if by_role}
-    bars = method_figure(deployed, method_colours(list(first)), f'{score} (%)') if deployed else None
+    bars = method_figure(deployed, styles, f'{score} (%)') if deployed else None
     return {
         'score': score,
         'columns': list(columns),

@@ -14,6 +14,8 @@ from tiny_runs import load_tool, role_config, runner_of, stock_config, write_ima
 from mmadm.utils.bench import Job, check_same_config
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.runs import read_scalars
+from mmadm.utils.tables import summarise
+from mmadm.visualization.confusion import confusion, confusion_section
 from mmadm.visualization.report import learning_curves, loss_curves
 from mmadm.visualization.samples import open_run, predict, right_pixels, truth
 
@@ -160,6 +162,43 @@ def test_every_example_shows_what_the_deployed_network_predicts(bench, page):
         item = run.dataset[index]
         found.append(round(right_pixels(predict(run, item), truth(item)), 1))
     assert shown == found
+
+
+def test_the_page_compares_cost_and_confusion_with_the_plain_student(bench, page):
+    assert 'alt="cost against gain by method"' in page and 'with one seed there is none' in page
+    assert re.findall(r'alt="confusion: ([^"]*)"', page) == ['adm - student, seed 0']
+    assert '3 of the 3 images' in page.replace('\n', ' ')
+    assert 'What ADM builds on' not in page and 'Settings of ADM' not in page
+    assert page.count('<td>-</td><td>full</td>') == 2  # without a size of test images, FLOPs were not counted
+
+
+def test_confusion_is_what_the_deployed_network_makes_of_each_class(bench):
+    run = open_run(bench.out / 'adm/seed0')
+    items = [run.dataset[index] for index in range(len(run.dataset))]
+    labels = torch.cat([truth(item) for item in items])
+    found = torch.cat([predict(run, item) for item in items])
+    matrix = confusion(run, 'segmentation')
+    for true in labels.unique().tolist():
+        for predicted in range(len(matrix)):
+            share = (found[labels == true] == predicted).double().mean().item()
+            assert matrix[true, predicted] == pytest.approx(100 * share)
+    assert matrix.max() > 0
+
+
+def test_confusion_is_compared_for_the_first_seed_that_both_have(bench):
+    student, adm = (bench.records[method] for method in ('student', 'adm'))
+    records = [student, {**student, 'seed': 1}, {**adm, 'seed': 1}, {**adm, 'seed': 2}]
+    opened = []
+
+    def run_of(record):
+        opened.append((record['method'], record['seed']))
+        return open_run(bench.out / record['work_dir'])
+
+    section = confusion_section(records, summarise(records, split='val'), 'segmentation', run_of)
+    assert [plot.caption for plot in section['plots']] == ['confusion: adm - student, seed 1']
+    assert opened[:2] == [('student', 1), ('adm', 1)]
+    apart = [student, {**adm, 'seed': 3}]
+    assert confusion_section(apart, summarise(apart, split='val'), 'segmentation', run_of) is None
 
 
 def test_the_maps_are_those_that_the_distiller_sees(bench):

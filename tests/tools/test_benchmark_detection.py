@@ -18,6 +18,7 @@ from mmadm.utils.export import role_config as stock_config_of
 from mmadm.utils.export import role_file
 from mmadm.utils.runs import read_scalars
 from mmadm.visualization.boxes import count_found, predicted_boxes, true_boxes
+from mmadm.visualization.confusion import confusion
 from mmadm.visualization.report import loss_curves
 from mmadm.visualization.samples import open_run
 
@@ -158,6 +159,8 @@ def test_each_task_has_its_table_and_section(bench, page):
         assert f'<td>{scores[0]}' in page
     gain = bench.records['adm_det']['val']['student'] - bench.records['student_det']['val']['student']
     assert f'<td>{gain:+.1f}</td>' in page
+    flops = bench.records['adm_det']['flops']
+    assert f'<td>{flops:,.0f}</td><td>full</td>' in page and f'| {flops / 1e9:.3f} |' in detection
 
 
 def test_pictures_show_what_the_deployed_detectors_find(bench, page):
@@ -172,6 +175,21 @@ def test_pictures_show_what_the_deployed_detectors_find(bench, page):
     assert any(int(found) for found, _, _ in shown)
     assert page.count('<figcaption>ground truth: 2 boxes') == 3
     assert page.count('<figcaption>student_det: ') == 3
+
+
+def test_boxes_are_confused_as_often_as_they_are_found_missed_and_false(bench, page):
+    assert re.findall(r'alt="confusion: ([^"]*)"', page) == ['adm_det - student_det, seed 0']
+    run = open_run(bench.out / 'adm_det/seed0')
+    matrix = confusion(run, 'detection')
+    pairs = [(true_boxes(run.dataset, i), predicted_boxes(run, run.dataset[i])) for i in range(len(run.dataset))]
+    # a person and a car on each image, no sign
+    assert matrix[:2].sum(axis=1) == pytest.approx([100, 100])
+    assert np.isnan(matrix[2]).all()
+    total = sum(len(predicted.labels) for _, predicted in pairs)
+    taken = matrix[:2, :3].sum() / 100 * len(pairs)
+    assert taken + matrix[3].sum() / 100 * 2 * len(pairs) == pytest.approx(total)
+    found = sum(count_found(predicted, truth) for truth, predicted in pairs)
+    assert 0 < np.diag(matrix)[:2].sum() / 100 * len(pairs) <= found
 
 
 def test_the_maps_are_those_of_the_finest_level_without_padding(bench):

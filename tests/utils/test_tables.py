@@ -62,9 +62,18 @@ def test_tasks_have_a_table_each_and_old_records_are_segmentation():
 def test_table_of_two_methods_and_two_seeds():
     # sample standard deviations: sqrt(2), sqrt(8), sqrt(0.5); differences 1 and 3 have t = 2, one degree of freedom
     assert markdown_tables(RECORDS, [dict(method='adm', step=4.124)]).splitlines()[2:] == [
-        '| student | 31.00 ± 1.41 | - | - | - | 2 | - | 0.150 | 150 | 1,000 |',
-        '| adm | 33.00 ± 2.83 | +2.0 ± 1.4 (p 0.30) | - | teacher 40.50 ± 0.71 | 2 | 4.12 | 0.150 | 150 | 1,000 |',
+        '| student | 31.00 ± 1.41 | - | - | - | 2 | - | 0.150 | 150 | - | 1,000 |',
+        '| adm | 33.00 ± 2.83 | +2.0 ± 1.4 (p 0.30) | - | teacher 40.50 ± 0.71 | 2 | 4.12 | 0.150 | 150 | - | 1,000 |',
     ]
+
+
+def test_flops_are_told_in_billions_where_a_record_has_them():
+    titles, rows = table([record('student', 0, 30.0), record('adm', 0, 31.0, flops=205537920.0)])
+    assert [row[titles.index('GFLOPs')] for row in rows] == ['-', '0.206']
+
+
+def test_a_split_can_be_chosen():
+    assert summarise(RECORDS, split='val')[0].scores == {'mIoU': {'student': [1.0, 1.0]}}
 
 
 def test_every_row_fits_the_header():
