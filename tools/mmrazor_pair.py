@@ -92,7 +92,9 @@ def read_pair(cfg: Config) -> Pair:
     transfer = read_transfer(model.get('distillers', []))
     if isinstance(transfer.loss, ChannelWiseDivergence) and channels_last_hooks(cfg):
         # its `view` of such a map fails, and in another memory format than ours it would be another comparison
-        refuse('custom_hooks: ChannelsLastHook with ChannelWiseDivergence', 'for both: --cfg-options custom_hooks=[]')
+        refuse(
+            'custom_hooks: ChannelsLastHook with ChannelWiseDivergence', 'leave it out: --cfg-options custom_hooks=[]'
+        )
     return Pair(student, teacher, transfer, models)
 
 
@@ -145,7 +147,7 @@ def find_levels(pair: Pair, model: nn.Module, batch: dict[str, Any]) -> tuple[di
     data = model.data_preprocessor(deepcopy(batch), True)
     sources, tensors, chosen = {}, {}, {}
     for role, tap in pair.taps.items():
-        base, levels = split_levels(tap)
+        base, kept = split_levels(tap)
         network = model.roles[role].eval()
         adapter = build_adapter(role, network)
         if base == 'logits' and not hasattr(network, 'decode_head'):
@@ -155,15 +157,13 @@ def find_levels(pair: Pair, model: nn.Module, batch: dict[str, Any]) -> tuple[di
         if output.binary and base == 'logits' and isinstance(pair.transfer.loss, KLDivergence):
             refuse(f'KLDivergence of sigmoid scores, as {role!r} has,', 'need a softmax over the classes')
         tensors[role] = output.taps[base]
-        chosen[role] = range(len(tensors[role]))[levels]
+        chosen[role] = range(len(tensors[role]))[kept]
     model.train()
-    levels = [
-        Level(
-            index={role: None if base == 'logits' else number for role, number in zip(chosen, numbers, strict=True)},
-            shapes={role: tuple(tensors[role][n].shape[1:]) for role, n in zip(chosen, numbers, strict=True)},
-        )
-        for numbers in zip(*chosen.values(), strict=True)
-    ]
+    levels = []
+    for numbers in zip(*chosen.values(), strict=True):
+        index = dict(zip(chosen, numbers, strict=True))
+        shapes = {role: tuple(tensors[role][number].shape[1:]) for role, number in index.items()}
+        levels.append(Level(dict.fromkeys(index) if base == 'logits' else index, shapes))
     return sources, levels
 
 
