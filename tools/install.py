@@ -40,10 +40,15 @@ def distribution_name(requirement: str) -> str:
     return re.sub(r'[-_.]+', '-', re.split(r'[^\w.-]', requirement.strip(), maxsplit=1)[0]).lower()
 
 
+def import_name(name: str) -> str:
+    """Return the name of a distribution's top-level module."""
+    name = name.removeprefix('onedl-')
+    return IMPORT_NAMES.get(name, name.replace('-', '_'))
+
+
 def importable(name: str) -> bool:
     """Tell whether this Python finds a distribution's top-level module, without importing it."""
-    name = name.removeprefix('onedl-')
-    return find_spec(IMPORT_NAMES.get(name, name.replace('-', '_'))) is not None
+    return find_spec(import_name(name)) is not None
 
 
 def check_stack(stack: str, installed: Iterable[str]) -> None:
