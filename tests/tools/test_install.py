@@ -1,4 +1,4 @@
-"""Installing into an environment adds what is missing and keeps what is there."""
+"""Installing into an environment adds what is missing, keeps what is there and never mixes the two stacks."""
 
 import os
 import subprocess
@@ -40,6 +40,14 @@ def test_the_reference_stack_is_required_and_pinned_to_one_version(installer, re
         assert sum(line.startswith(f'{name}==') for line in pins) == 1
 
 
+def test_each_stack_has_its_own_distributions_of_the_same_import_names(installer):
+    shared = {'mmengine', 'mmcv', 'mmdet', 'mmseg'}
+    for stack, packages in installer['STACKS'].items():
+        required = packages & {installer['distribution_name'](r) for r in installer['SETUP']['EXTRAS'][stack]}
+        assert {installer['import_name'](package) for package in required} == shared
+    assert not installer['STACKS']['openmmlab'] & installer['STACKS']['onedl']
+
+
 def test_names_are_compared_as_pip_compares_them(installer):
     names = ['Opencv_Python>=3', 'mmcv>=2.1.0,<2.2', 'ruamel.yaml', 'jinja2 ; python_version>"3"']
     assert [installer['distribution_name'](name) for name in names] == [
@@ -79,3 +87,54 @@ tool['install'](['kept', 'added'], {{'kept': '1.0'}})
     subprocess.run([python, '-c', script], env=environment, check=True, stdout=sys.stderr)
     versions = 'import kept, added; print(kept.__version__, added.__version__)'
     assert subprocess.check_output([python, '-c', versions], text=True).split() == ['1.0', '1.0']
+
+
+@pytest.mark.parametrize(
+    ('stack', 'other', 'held'),
+    [('openmmlab', 'onedl', 'onedl-mmcv'), ('onedl', 'openmmlab', 'mmcv'), ('onedl', 'openmmlab', 'mmengine-lite')],
+)
+def test_an_environment_with_the_other_stack_is_refused(stack, other, held, tmp_path, repo_root):
+    """A real environment, without pip: an attempt to install anything would end with another message."""
+    venv.create(tmp_path / 'env')
+    python = tmp_path / 'env' / 'bin' / 'python'
+    (site,) = (tmp_path / 'env' / 'lib').glob('python*/site-packages')
+    (site / f'{held}.dist-info').mkdir()
+    (site / f'{held}.dist-info' / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {held}\nVersion: 1.0\n')
+    command = [python, repo_root / 'tools/install.py', '--stack', stack]
+    environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f'STACK={stack}, but {tmp_path / "env"} holds packages of STACK={other}: {held}. ')
+    assert f'use STACK={other}, or name another environment by VENV=path' in done.stderr
+
+
+def make(*arguments: str, repo_root: Path) -> subprocess.CompletedProcess:
+    """Run make as from a shell: `make test` hands its own flags and variables on to the tests."""
+    environment = {key: os.environ[key] for key in os.environ.keys() - {'MAKEFLAGS', 'MAKEOVERRIDES', 'STACK', 'VENV'}}
+    command = ['make', '-C', str(repo_root), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'stack', 'folder'),
+    [
+        ([], 'openmmlab', '.venv'),
+        (['STACK=onedl'], 'onedl', '.venv-onedl'),
+        (['STACK=onedl', 'VENV=mine'], 'onedl', 'mine'),
+    ],
+)
+def test_every_target_uses_the_stack_and_its_environment(arguments, stack, folder, repo_root):
+    for target in ('install', 'demo', 'test', 'lint'):
+        done = make('-n', target, *arguments, repo_root=repo_root)
+        steps = [line.split() for line in done.stdout.splitlines() if '/bin/python' in line]
+        assert steps[0][:4] == [f'{folder}/bin/python', 'tools/install.py', '--stack', stack]
+        assert all(f'{folder}/bin/python' in step for step in steps)
+        assert len(steps) > 1 or target == 'install'
+
+
+@pytest.mark.parametrize('stack', ['', 'mmrazor', 'openmmlab onedl'])
+def test_another_stack_is_an_error_before_an_environment_is_made(stack, tmp_path, repo_root):
+    done = make('install', f'STACK={stack}', f'VENV={tmp_path / "env"}', repo_root=repo_root)
+    assert done.returncode == 2
+    assert f'STACK is "{stack}", but must be openmmlab (official packages) or onedl (maintained forks)' in done.stderr
+    assert not (tmp_path / 'env').exists()
