@@ -16,6 +16,7 @@ from mmadm.functional import (
     diversity_target,
     warmup_ramp,
 )
+from mmadm.modules import resize_like
 from mmadm.modules.fusion import FeatureFusion, LeaderTransform, SelfDistillation
 from mmadm.registry import MODELS
 from mmadm.structures import RoleOutput
@@ -191,22 +192,25 @@ class FFSD(Distiller):
 
     def _chain(self, output: RoleOutput, last: Tensor, chain: nn.Module) -> Tensor:
         """Train a chain: features and attention that it makes from the last feature against the network's own."""
-        made = chain.train()(last.detach())
-        own = [output.taps[tap][-1].detach() for tap in self.shallow]
         terms = [
-            attention_distance(a, b) + attention_distance(attention_map(a), attention_map(b))
-            for a, b in zip(made, own, strict=True)
+            attention_distance(made, own) + attention_distance(attention_map(made), attention_map(own))
+            for made, own in self._made(output, last.detach(), chain.train())
         ]
         return self.coefficients['chain'] * self.ramp * torch.stack(terms).sum()
 
     def _from_chain(self, output: RoleOutput, last: Tensor, chain: nn.Module) -> Tensor:
         """Pull a network's shallower attention to what its chain, in eval mode, makes of another last feature."""
         with torch.no_grad():
-            targets = chain.eval()(last)
+            targets = [made for made, _ in self._made(output, last, chain.eval())]
         own = [output.taps[tap][-1] for tap in self.shallow]
         return torch.stack(
             [attention_distance(attention_map(a), attention_map(b)) for a, b in zip(own, targets, strict=True)]
         ).sum()
+
+    def _made(self, output: RoleOutput, last: Tensor, chain: nn.Module) -> list[tuple[Tensor, Tensor]]:
+        """Pair what a chain makes of a last feature with the network's own, detached: a stride rounds odd sizes up."""
+        own = [output.taps[tap][-1].detach() for tap in self.shallow]
+        return [(resize_like(made, feature), feature) for made, feature in zip(chain(last), own, strict=True)]
 
 
 def _size(feature: Tensor) -> tuple[int, int]:

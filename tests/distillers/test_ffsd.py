@@ -148,3 +148,25 @@ def test_a_chain_reaches_larger_maps_and_keeps_equal_ones():
 def test_what_cannot_work_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         together(**options)
+
+
+def test_odd_sizes_are_compared_at_the_size_of_the_networks_own_feature():
+    roles = {name: segmentor(4, dropout=0.0) for name in NAMES}
+    for role in roles.values():
+        role['data_preprocessor']['size'] = (40, 56)  # strides 4, 8, 16: 10x14, 5x7, 3x4
+    model = together(roles=roles)
+    data = model.data_preprocessor(batch(size=(40, 56)), True)
+    again = deepcopy(model)
+    losses = model(**data, mode='loss')
+    assert reached(model, losses['self_distillation.loss_leader']) == {'ffsd.chain_leader'}
+    assert reached(model, losses['leader.loss_fusion']) == {'leader', 'ffsd.transform_0'}
+    outputs = again._run_roles(data['inputs'], data['data_samples'], dict(again.distillers.items()), 0)
+    taps = outputs['leader'].taps
+    made = again.connectors['ffsd']['chain_leader'].train()(taps['pre_logits'][0].detach())
+    assert [tuple(m.shape[2:]) for m in made] == [(3, 4), (6, 8), (12, 16)]
+    terms = []
+    for rough, tap in zip(made, SHALLOW, strict=True):
+        own = taps[tap][0]
+        fitted = torch.nn.functional.interpolate(rough, size=own.shape[2:], mode='bilinear')
+        terms += [attention_distance(fitted, own), attention_distance(attention_map(fitted), attention_map(own))]
+    torch.testing.assert_close(losses['self_distillation.loss_leader'], 1000.0 * sum(terms))
