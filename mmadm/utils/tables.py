@@ -175,11 +175,14 @@ def cells(row: Row, compared: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def table(records: Iterable[Record], costs: Iterable[Record] = ()) -> tuple[list[str], list[list[str]]]:
-    """Column titles and rows of the results of one main metric, see :func:`summarise`."""
+    """Column titles and rows of the results of one main metric, see :func:`summarise`; no column without a value."""
     records = list(records)
     rows = summarise(records, costs)
     compared = comparisons(rows)
-    return header(scored_split(records), list(rows[0].scores)), [cells(row, compared) for row in rows]
+    titles = header(scored_split(records), list(rows[0].scores))
+    columns = zip(titles, *(cells(row, compared) for row in rows), strict=True)
+    titles, *lines = zip(*(column for column in columns if set(column[1:]) != {'-'}), strict=True)
+    return list(titles), [list(line) for line in lines]
 
 
 def markdown_tables(records: Iterable[Record], costs: Iterable[Record] = ()) -> str:

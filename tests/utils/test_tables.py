@@ -40,10 +40,11 @@ DETECTORS = [
 
 def test_table_of_detectors():
     titles, rows = table(DETECTORS)
-    assert titles[:6] == ['method', 'AP (test)', 'AP50 (test)', 'to plain', 'to DML', 'other roles']
-    assert [row[:6] for row in rows] == [
-        ['student', '20.00', '40.00', '-', '-', '-'],
-        ['adm', '23.00 ± 1.41', '42.00 ± 1.41', '+2.0', '-', 'teacher 30.00 ± 0.00'],
+    # nothing is compared with DML, which is not among them: no such column
+    assert titles[:5] == ['method', 'AP (test)', 'AP50 (test)', 'to plain', 'other roles']
+    assert [row[:5] for row in rows] == [
+        ['student', '20.00', '40.00', '-', '-'],
+        ['adm', '23.00 ± 1.41', '42.00 ± 1.41', '+2.0', 'teacher 30.00 ± 0.00'],
     ]
 
 
@@ -62,9 +63,18 @@ def test_tasks_have_a_table_each_and_old_records_are_segmentation():
 def test_table_of_two_methods_and_two_seeds():
     # sample standard deviations: sqrt(2), sqrt(8), sqrt(0.5); differences 1 and 3 have t = 2, one degree of freedom
     assert markdown_tables(RECORDS, [dict(method='adm', step=4.124)]).splitlines()[2:] == [
-        '| student | 31.00 ± 1.41 | - | - | - | 2 | - | 0.150 | 150 | - | 1,000 |',
-        '| adm | 33.00 ± 2.83 | +2.0 ± 1.4 (p 0.30) | - | teacher 40.50 ± 0.71 | 2 | 4.12 | 0.150 | 150 | - | 1,000 |',
+        '| student | 31.00 ± 1.41 | - | - | 2 | - | 0.150 | 150 | 1,000 |',
+        '| adm | 33.00 ± 2.83 | +2.0 ± 1.4 (p 0.30) | teacher 40.50 ± 0.71 | 2 | 4.12 | 0.150 | 150 | 1,000 |',
     ]
+
+
+def test_a_column_without_any_value_is_left_out():
+    with_cost, _ = table(RECORDS, [dict(method='adm', step=4.0)])
+    without, _ = table(RECORDS)
+    assert [title for title in with_cost if title not in without] == ['step / plain']
+    assert {'to DML', 'GFLOPs'}.isdisjoint(with_cost)
+    compared, _ = table([*RECORDS, record('dml', 0, 31.0, flops=1e9)])
+    assert {'to DML', 'GFLOPs'} <= set(compared)
 
 
 def test_flops_are_told_in_billions_where_a_record_has_them():
@@ -86,7 +96,7 @@ def test_a_leader_is_what_its_row_is_about():
     leader = dict(record('ffsd', 0, 30.0), test={'first': 10.0, 'leader': 30.0}, deploy='leader')
     leader |= dict(val=leader['test'], parameters={'first': 5, 'leader': 7})
     _, rows = table([RECORDS[0], leader])
-    assert rows[1][1:5] == ['30.00', '+0.0', '-', 'first 10.00'] and rows[1][-1] == '7'
+    assert rows[1][1:4] == ['30.00', '+0.0', 'first 10.00'] and rows[1][-1] == '7'
 
 
 def test_the_validation_split_counts_where_a_test_is_missing():

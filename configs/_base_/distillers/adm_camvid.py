@@ -1,5 +1,5 @@
 # ADM for the pair of configs/camvid with the MobileNetV2 teacher.
-# The taps have one stride (16). Weights, tau and taps were chosen on val, see "What was tried" in the README.
+# The taps have one stride (16). Weights, tau and taps were chosen on val, see "What was tried" in docs/results.md.
 adm = dict(
     type='mmadm.ADM',
     at=dict(student='backbone.layer4', teacher='backbone.layer5'),
