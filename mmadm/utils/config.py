@@ -75,7 +75,8 @@ def role_model_cfg(role_cfg: Mapping[str, Any]) -> dict[str, Any]:
     if 'model' not in loaded:
         raise ConfigError(f'cfg={str(source)!r} has no `model`.')
     model = _plain(loaded.model)
-    model.setdefault('_scope_', loaded.get('default_scope') or 'mmengine')
+    if scope := loaded.get('default_scope'):  # else that of the training counts
+        model.setdefault('_scope_', scope)
     return model
 
 

@@ -174,6 +174,15 @@ def test_checkpoint_of_another_architecture_says_how_many_keys(teacher_file):
         distillation(roles=roles_with(teacher_file))
 
 
+def test_a_config_file_without_a_scope_has_that_of_the_training(tmp_path):
+    files = {}
+    for name, scope in (('student', ''), ('teacher', "default_scope = 'mmseg'\n")):
+        files[name] = tmp_path / f'{name}.py'
+        files[name].write_text(f'{scope}model = {segmentor(4)!r}\n')
+    model = distillation(roles={name: dict(cfg=str(path)) for name, path in files.items()})
+    assert type(model.roles['student']) is type(model.roles['teacher']) is type(build(segmentor(4)))
+
+
 def test_missing_and_truncated_checkpoints(teacher_file, tmp_path):
     with pytest.raises(CheckpointError, match='no such file'):
         distillation(roles=roles_with(tmp_path / 'gone.pth'))
