@@ -13,7 +13,7 @@ from tiny_runs import load_tool, role_config, runner_of, stock_config, write_ima
 
 from mmadm.utils.bench import Job, check_same_config
 from mmadm.utils.errors import ConfigError
-from mmadm.utils.runs import read_scalars
+from mmadm.utils.runs import read_json_lines, read_scalars
 from mmadm.utils.tables import summarise
 from mmadm.visualization.confusion import confusion, confusion_section
 from mmadm.visualization.report import learning_curves, loss_curves
@@ -240,3 +240,16 @@ def test_curves_come_from_the_logs(bench):
 def test_a_folder_without_runs_is_told(bench, tmp_path, capsys):
     assert bench.tool.main(['report', str(tmp_path)]) == 2
     assert 'no finished run' in capsys.readouterr().out
+
+
+def test_costs_are_measured_once_for_each_method_of_several_roles(bench, monkeypatch):
+    monkeypatch.setattr(bench.tool.cost, 'ROUNDS', 1)
+    arguments = ['run', 'tiny', '--methods', 'student', 'adm', '--out', str(bench.out), '--costs']
+    assert bench.tool.main(arguments) == 0
+    (found,) = read_json_lines(bench.out / 'cost.jsonl')
+    times = found['milliseconds']
+    assert (found['method'], found['config_sha']) == ('adm', bench.records['adm']['config_sha'])
+    assert found['step'] == pytest.approx(times['whole step'] / times['plain step of student'])
+    before = (bench.out / 'cost.jsonl').read_bytes()
+    assert bench.tool.main(arguments) == 0
+    assert (bench.out / 'cost.jsonl').read_bytes() == before
