@@ -23,7 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]  # the script also runs from a checkout that is not installed
 
 import cost  # noqa: E402
+from cost_table import record, show  # noqa: E402
 from facts import describe, fingerprint  # noqa: E402, F401
+from mmrazor_pair import read_pair  # noqa: E402
+from rival import Rival  # noqa: E402
 from suites import BUDGETS, NOTES, OPTIONS, SUITES, shortened  # noqa: E402
 
 from mmadm.structures import SimilarityMaps  # noqa: E402
@@ -116,7 +119,18 @@ def measure_costs(jobs: Sequence[Job], out: Path) -> None:
         costs = cost.measure(load_config(job.config, job.options), cost.ROUNDS)
         facts = {key: job.facts[key] for key in ('revision', 'versions', 'config_sha')}
         with (out / 'cost.jsonl').open('a', encoding='utf-8') as file:
-            file.write(json.dumps({'method': method, 'config': job.config, **cost.record(costs), **facts}) + '\n')
+            file.write(json.dumps({'method': method, 'config': job.config, **record(costs), **facts}) + '\n')
+
+
+def measure_one(args: argparse.Namespace) -> cost.Costs:
+    """Measure a config's training step, beside another library's where asked; ConfigError if that cannot be."""
+    cfg = load_config(args.config, args.cfg_options)
+    if args.against is None:
+        if args.against_python is not None:
+            raise ConfigError(f'--against-python={args.against_python}: only with --against mmrazor')
+        return cost.measure(cfg, args.iterations)
+    with Rival(read_pair(cfg), args.against_python or sys.executable) as rival:
+        return cost.measure(cfg, args.iterations, rival)
 
 
 def report(folder: Path, out: Path | None = None) -> tuple[list[Record], Path]:
@@ -164,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_args(arguments)
     try:
         if args.command == 'cost':
-            cost.show(cost.measure(load_config(args.config, args.cfg_options), args.iterations), console)
+            show(measure_one(args), console)
             return 0
         if args.command == 'report':
             _, target = report(args.dir, args.out)

@@ -9,7 +9,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -19,12 +18,12 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from rival import Rival  # noqa: E402
 
 from mmadm.adapters import build_adapter  # noqa: E402
 from mmadm.algorithms.frozen import lowered, teacher_precision  # noqa: E402
@@ -60,12 +59,14 @@ class Costs:
         memory: Peak in bytes by row, for the parts and the whole step.
         ratios: Of a whole step to its parts.
         device: Where it ran.
+        distillation: The distillation loss of one batch, here and in another library.
     """
 
     milliseconds: dict[str, list[float]]
     memory: dict[str, int]
     ratios: list[Ratio]
     device: str
+    distillation: tuple[float, float] | None = None
 
 
 @dataclass
@@ -100,9 +101,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument('config')
     parser.add_argument('--iterations', type=int, default=ROUNDS, help='rounds in which every part runs once')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    parser.add_argument('--against', choices=['mmrazor'], help='make the same step in another library, too')
+    parser.add_argument('--against-python', metavar='PATH', help='interpreter that has it; default: this one')
 
 
-def measure(cfg: Config, rounds: int) -> Costs:
+def measure(cfg: Config, rounds: int, rival: Rival | None = None) -> Costs:
     """Measure a config's training step and its parts side by side in this process.
 
     Every role starts from the same weights alone and together; nothing is learned.
@@ -110,6 +113,7 @@ def measure(cfg: Config, rounds: int) -> Costs:
     Args:
         cfg: Config of an ``mmadm.Distillation``.
         rounds: Rounds; one more comes before, in which nothing is measured.
+        rival: Another library that makes the same step in its turn.
 
     Raises:
         ConfigError: If the config trains a stock model, or there are no rounds.
@@ -135,6 +139,10 @@ def measure(cfg: Config, rounds: int) -> Costs:
     runs[WHOLE], held[WHOLE] = plain_step(whole, batches), whole
     variants = [timed(row, prepare, device) for row, prepare in runs.items()]
     variants.append(lambda number: watched_step(whole, batches[number % len(batches)], device))
+    losses = None
+    if rival is not None:
+        losses = rival.load(cfg, whole.model, batches)
+        variants.append(rival.timed_step)
     interleave(variants, 1)
     memory = {
         row: peak_bytes(prepare(0), device, held_by(h.model, h.optimizers) if isinstance(h, Learner) else held_by(h))
@@ -142,10 +150,17 @@ def measure(cfg: Config, rounds: int) -> Costs:
     }
     times = interleave(variants, rounds)
     ratios = [*time_ratios(times, parts, whole.model.deploy), memory_ratio(memory, parts)]
-    name = (
+    if rival is not None:
+        memory[rival.row] = rival.peak_bytes()
+        ratios += rival.ratios(times, memory)
+    return Costs(times, memory, ratios, device_name(device), losses)
+
+
+def device_name(device: torch.device) -> str:
+    """What a reader wants to know of it."""
+    return (
         torch.cuda.get_device_name() if device.type == 'cuda' else f'{device.type}, {torch.get_num_threads()} threads'
     )
-    return Costs(times, memory, ratios, name)
 
 
 def alone(cfg: Config, role: str, network: nn.Module, device: torch.device) -> Learner:
@@ -191,7 +206,8 @@ def built(
     model.init_weights()
     if device.type == 'cpu':
         model = revert_sync_batchnorm(model)
-    model = model.to(device).train()
+    model = model.to(device)
+    model.train()
     for hook in hooks or ():
         if 'ChannelsLastHook' in str(hook.get('type')):
             for part in chosen(model, hook.get('roles'), role):
@@ -263,33 +279,3 @@ def watched_step(whole: Learner, batch: dict[str, Any], device: torch.device) ->
     for hook in hooks:
         hook.remove()
     return {LOSSES: losses.total, OPTIMISER: optimiser.total}
-
-
-def record(costs: Costs) -> dict[str, Any]:
-    """What a results table and a reader of the JSON lines want to know."""
-    return {
-        'step': costs.ratios[0].value,  # to the plain step of the deployed role
-        'ratios': {ratio.name: ratio.value for ratio in costs.ratios},
-        'milliseconds': {row: median(times) for row, times in costs.milliseconds.items()},
-        'memory': {row: peak / 2**20 for row, peak in costs.memory.items()},
-        'rounds': len(costs.milliseconds[WHOLE]),
-        'device': costs.device,
-    }
-
-
-def show(costs: Costs, console: Console) -> None:
-    """Print the tables."""
-    table = Table(title=f'One training step on {costs.device}: medians of {len(costs.milliseconds[WHOLE])} rounds')
-    table.add_column('part')
-    table.add_column('ms', justify='right')
-    table.add_column('peak memory, MiB', justify='right')
-    for row, times in costs.milliseconds.items():
-        peak = f'{costs.memory[row] / 2**20:.1f}' if row in costs.memory else ''
-        table.add_row(row, f'{median(times):.2f}', peak)
-    console.print(table)
-    table = Table(title='Ratios (of times: medians over the rounds)')
-    for name in ('ratio', 'value', 'at most'):
-        table.add_column(name, justify='left' if name == 'ratio' else 'right')
-    for ratio in costs.ratios:
-        table.add_row(ratio.name, f'{ratio.value:.3f}', '' if ratio.target is None else f'{ratio.target:.2f}')
-    console.print(table)

@@ -120,12 +120,12 @@ def time_ratios(times: Mapping[str, Sequence[float]], parts: Sequence[Part], stu
         Medians over the rounds: to the student's plain step, and to the sum of all parts if there are more.
     """
     (own,) = (part for part in parts if part.role == student)
-    found = [Ratio(f'{WHOLE} / {own.row}', _median_ratio(times[WHOLE], [times[own.row]]))]
+    found = [Ratio(f'{WHOLE} / {own.row}', median_ratio(times[WHOLE], [times[own.row]]))]
     if len(parts) > 1:
         learners = [part for part in parts if part.trains]
         target = ONLINE_TARGET if len(learners) == len(parts) else OFFLINE_TARGET if learners == [own] else None
         rows = ' + '.join(part.row for part in parts)
-        found.append(Ratio(f'{WHOLE} / ({rows})', _median_ratio(times[WHOLE], [times[p.row] for p in parts]), target))
+        found.append(Ratio(f'{WHOLE} / ({rows})', median_ratio(times[WHOLE], [times[p.row] for p in parts]), target))
     return found
 
 
@@ -176,6 +176,11 @@ def held_by(model: nn.Module, optimizers: Iterable[torch.optim.Optimizer] = ()) 
     return [*model.parameters(), *model.buffers(), *(value for value in states if isinstance(value, Tensor))]
 
 
-def _median_ratio(whole: Sequence[float], parts: Sequence[Sequence[float]]) -> float:
-    """Within a round the machine is equally busy, so ratios of a round say more than a ratio of medians."""
+def median_ratio(whole: Sequence[float], parts: Sequence[Sequence[float]]) -> float:
+    """Divide times round by round and return the median: within a round the machine is equally busy.
+
+    Args:
+        whole: Milliseconds by round.
+        parts: Milliseconds by round of everything that they are divided by the sum of.
+    """
     return median(total / sum(row) for total, *row in zip(whole, *parts, strict=True))
