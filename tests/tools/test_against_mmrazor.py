@@ -228,7 +228,8 @@ def test_mmrazor_makes_the_same_step(tool, data, options):
         costs = tool.cost.measure(cfg, 2, rival)
         assert rival._channels_last(cfg) == ([] if options['loss'] is CWD else ['teacher'])
     here, there = costs.distillation
-    assert here > 0 and there == pytest.approx(here, rel=1e-3)  # float32: theirs subtracts two sums
+    # the absolute part: their divergence is the difference of two sums in float32
+    assert here > 1e-4 and there == pytest.approx(here, rel=1e-5, abs=1e-6)
     row = 'step of mmrazor 1.0.0'
     times = costs.milliseconds
     assert len(times[row]) == 2 and min(times[row]) > 0 and costs.memory[row] > 0
