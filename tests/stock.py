@@ -16,13 +16,13 @@ def stock(name: str) -> Config:
 
 
 def official_weights(name: str) -> str:
-    """The URL that the installed toolbox lists for one of its configs."""
+    """The URL of the official file that the installed toolbox lists for one of its configs."""
     path = resolve_config(name)
     (metafile,) = path.parent.glob('metafile.y*ml')
     content = load(metafile)
     models = content['Models'] if isinstance(content, dict) else content
     (url,) = [m['Weights'] for m in models if m.get('Config') == f'configs/{path.parent.name}/{path.name}']
-    return url
+    return url.replace('https://mmassets.onedl.ai/', 'https://download.openmmlab.com/')  # the onedl forks' mirror
 
 
 def assert_trains_as(ours: Config, name: str, wrapper: dict | None = None) -> None:

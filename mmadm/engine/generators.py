@@ -6,7 +6,8 @@ states back when training starts again:
 - ``IterBasedTrainLoop`` first draws all batches again that were seen, and the next one. In the main process
   (``num_workers=0``) this moves NumPy's and Python's generators to where they belong, so the saved states would be
   wrong; with workers it does not, and models or preprocessors may have drawn from them, so the saved states are right.
-  ``EpochBasedTrainLoop`` starts at the next epoch without drawing anything again.
+  ``EpochBasedTrainLoop`` starts at the next epoch without drawing anything again. The ``IterBasedTrainLoop`` of the
+  onedl forks only skips the indices of the batches that were seen, by which no generator moves; so they are drawn here.
 - Validation runs after the checkpoint of the same iteration was written, and the resumed run does not repeat it.
   Opening the validation loader draws one number from torch's generator: each time or, with persistent workers, once.
 - A new pass over a finite training loader draws one number too, before the first hook of the iteration is called.
@@ -128,8 +129,12 @@ class ResumeGenerators:
             runner.logger.warning(f'The checkpoint {what}: this run will draw other random numbers than the former.')
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Resume an epoch loop, which draws no batch again."""
-        if self._loaded is not None and not isinstance(runner.train_loop, IterBasedTrainLoop):
+        """Resume an epoch loop, which draws no batch again; see that an iteration loop does."""
+        if self._loaded is None:
+            return
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
+            _draw_seen_batches(runner)
+        else:
             if runner.train_dataloader.persistent_workers:
                 runner.logger.warning(
                     'Persistent workers carry their generators from epoch to epoch, and an epoch loop does not repeat '
@@ -151,6 +156,20 @@ class ResumeGenerators:
                 _pass_validation(runner)
             if _loader_reopened(runner):
                 _draw_seed()
+
+
+def _draw_seen_batches(runner: Runner) -> None:
+    """Draw all batches again that were seen, where mmengine would only skip them and was not told to ignore them."""
+    loop = runner.train_loop
+    if getattr(loop, 'fast_forward_on_resume', True):
+        return
+    runner.logger.info(
+        f'Drawing the {loop.iter} former batches again, so that augmentations go on as in an uninterrupted run. '
+        'What mmengine says next about skipping does not apply.'
+    )
+    for _ in range(loop.iter):
+        next(loop.dataloader_iterator)
+    loop.fast_forward_on_resume = True
 
 
 def _draw_seed() -> None:

@@ -36,17 +36,16 @@ def _history_method(owner: type, name: str) -> Any:
 
 # torch.load refuses classes it does not know, and mmengine's log history consists of these. The two functions by which
 # pickle makes an array and a number have moved between NumPy versions, so NumPy itself is asked for them.
-torch.serialization.add_safe_globals(
-    [
-        HistoryBuffer,
-        (_history_method, 'builtins.getattr'),
-        np.ndarray,
-        np.dtype,
-        *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
-        np.empty(0).__reduce__()[0],
-        np.float64(0).__reduce__()[0],
-    ]
-)
+_HISTORY = [
+    HistoryBuffer,
+    (_history_method, 'builtins.getattr'),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
+    np.empty(0).__reduce__()[0],
+    np.float64(0).__reduce__()[0],
+]
+torch.serialization.add_safe_globals(_HISTORY)  # for mmengine's own loader
 
 
 def read_checkpoint(path: str | Path, needed: Iterable[str] = ('meta', 'state_dict')) -> dict[str, Any]:
@@ -66,6 +65,8 @@ def read_checkpoint(path: str | Path, needed: Iterable[str] = ('meta', 'state_di
     if not path.is_file():
         raise CheckpointError(f'{path}: no such checkpoint')
     is_archive = zipfile.is_zipfile(path)
+    # again: after each load the mmengine of the onedl forks takes what it needed from the list of all
+    torch.serialization.add_safe_globals(_HISTORY)
     try:
         # mapping spares the memory; files in torch's old format cannot be mapped
         checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=is_archive)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
@@ -219,6 +220,13 @@ class TestReading:
             with pytest.raises(CheckpointError, match=r'a\.pth holds a (posix\.system|function call), which torch'):
                 read_checkpoint(tmp_path / 'a.pth')
 
+    def test_it_is_read_after_another_loader_has_changed_the_list_of_what_is_allowed(self, tmp_path):
+        history = HistoryBuffer([0.5, 0.25], [1, 1])
+        write_checkpoint({'meta': {'loss': history}, 'state_dict': {}}, tmp_path / 'a.pth')
+        with torch.serialization.safe_globals([HistoryBuffer, np.ndarray, np.dtype]):
+            pass  # on leaving, torch takes them off the list, no matter who had put them there
+        assert read_checkpoint(tmp_path / 'a.pth')['meta']['loss'].data[0].tolist() == [0.5, 0.25]
+
     def test_how_many_tensors_do_not_fit_is_said(self):
         own = {'a': torch.zeros(1), 'b': torch.zeros(1), 'c': torch.zeros(1)}
         check_same_tensors(own, dict(own), 'x.pth')
@@ -280,8 +288,6 @@ class TestResume:
 
 def test_snapshots_cover_all_generators():
     import random
-
-    import numpy as np
 
     state = snapshot()
     drawn = (torch.rand(2).tolist(), np.random.rand(2).tolist(), random.random())
