@@ -81,7 +81,7 @@ def gain_figure(points: Sequence[Point], metric: str, styles: Mapping[str, Metho
     source = how[measured.pop()] if len(measured) == 1 else 'filled: measured side by side, hollow: from the logs'
     with mpl.rc_context(STYLE):
         lines = -(-len(points) // 3)
-        figure = Figure(figsize=(6.4, 4.6 + 0.17 * lines), layout='constrained')
+        figure = Figure(figsize=(5.6, 4.3 + 0.17 * lines), layout='constrained')
         panel = figure.subplots()
         panel.axhline(0, color=INK, linewidth=0.8)
         panel.plot([1], [0], '+', color=INK, markersize=11, label='plain student')
