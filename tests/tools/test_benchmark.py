@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from copy import deepcopy
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from mmadm.utils.errors import ConfigError
 from mmadm.utils.runs import read_json_lines, read_scalars
 from mmadm.utils.tables import summarise
 from mmadm.visualization.confusion import confusion, confusion_section
-from mmadm.visualization.report import learning_curves, loss_curves
+from mmadm.visualization.report import learning_curves, loss_curves, write_report
 from mmadm.visualization.samples import open_run, predict, right_pixels, truth
 
 
@@ -199,6 +200,26 @@ def test_confusion_is_compared_for_the_first_seed_that_both_have(bench):
     assert opened[:2] == [('student', 1), ('adm', 1)]
     apart = [student, {**adm, 'seed': 3}]
     assert confusion_section(apart, summarise(apart, split='val'), 'segmentation', run_of) is None
+
+
+def test_the_page_shows_settings_and_observations_where_runs_have_them(bench, tmp_path):
+    shutil.copytree(bench.out / 'adm', tmp_path / 'adm')
+    (log,) = list((tmp_path / 'adm').glob('seed0/*/vis_data/scalars.json'))[-1:]
+    overlaps = {'student.overlap_similar': 0.3, 'student.overlap_chance': 0.1, 'teacher.overlap_active': 0.2}
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text('\n'.join(json.dumps(entry | overlaps) for entry in entries))
+    gains = {f'adm_a{alpha}_b{beta}_t0.1_softmax': alpha + beta for alpha in (1, 2) for beta in (0.1, 0.5)}
+    score = bench.records['adm']['val']['student']
+    records = [
+        {**bench.records['adm'], 'method': method, 'val': {'student': score + gain, 'teacher': 1.0}}
+        for method, gain in {'dml': 0, **gains}.items()
+    ]
+    write_report(tmp_path, records, tmp_path / 'page.html', 'Settings', 'A note.', bench.tool.adm_maps)
+    page = (tmp_path / 'page.html').read_text(encoding='utf-8')
+    assert '<td>max</td><td>+2.50 (adm_a2_b0.5_t0.1_softmax)</td>' in page
+    assert page.count('alt="ADM above DML by alpha and beta"') == 1
+    assert page.count('alt="overlap with objects, ') == len(records)
+    assert 'Cost and gain' not in page and '<h2>Confusion' not in page  # no plain student
 
 
 def test_the_maps_are_those_that_the_distiller_sees(bench):
