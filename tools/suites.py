@@ -38,7 +38,7 @@ SUITES: dict[str, dict[str, str]] = {
     'camvid': camvid(*ONLINE, 'adm_avatars', 'kd', 'adm_kd', *OFFLINE) | {'ffsd': 'configs/camvid/ffsd.py'},
     'camvid_avatars': camvid('student', 'cwd', 'akd_cwd', *(f'akd_cwd_{name}' for name in AVATARS)),
     'camvid_original': camvid(*PLAIN),
-    'bccd': {method: f'configs/bccd/{method}.py' for method in (*ONLINE, 'pkd', *OFFLINE, 'ffsd')},
+    'bccd': {method: f'configs/bccd/{method}.py' for method in (*ONLINE, 'adm_warmup', 'pkd', *OFFLINE, 'ffsd')},
     'cityscapes': large(
         f'pspnet_r18-d8_{PSPNET}',
         f'pspnet_r101-d8_{PSPNET}',
