@@ -58,6 +58,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     report = commands.add_parser('report', help='table and report.html of a folder of runs')
     report.add_argument('dir', type=Path)
     report.add_argument('--out', type=Path, help='default: DIR/report.html')
+    report.add_argument('--no-images', action='store_true', help='none of the data set: its licence may forbid it')
     cost.add_parser(commands)
     return parser.parse_args(arguments)
 
@@ -136,12 +137,13 @@ def measure_one(args: argparse.Namespace) -> cost.Costs:
         return cost.measure(cfg, args.iterations, rival)
 
 
-def report(folder: Path, out: Path | None = None) -> tuple[list[Record], Path]:
+def report(folder: Path, out: Path | None = None, images: bool = True) -> tuple[list[Record], Path]:
     """Write ``results.md`` and the HTML report of a folder of runs.
 
     Args:
         folder: What ``run`` had as ``--out``.
         out: Where the report goes, ``folder/report.html`` by default.
+        images: Whether it shows images of the data set.
 
     Returns:
         The result records in the order of the suite, and the report.
@@ -158,7 +160,7 @@ def report(folder: Path, out: Path | None = None) -> tuple[list[Record], Path]:
     records = sorted(newest.values(), key=lambda record: (order.index(record['method']), record['seed']))
     (folder / 'results.md').write_text(markdown_tables(records, costs), encoding='utf-8')
     target = out or folder / 'report.html'
-    write_report(folder, records, target, *NOTES[suite], adm_maps)
+    write_report(folder, records, target, *NOTES[suite], adm_maps, images)
     return records, target
 
 
@@ -184,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             show(measure_one(args), console)
             return 0
         if args.command == 'report':
-            _, target = report(args.dir, args.out)
+            _, target = report(args.dir, args.out, not args.no_images)
             console.print((args.dir / 'results.md').read_text(encoding='utf-8'), soft_wrap=True, markup=False)
             console.print(f'report: {target}')
             return 0

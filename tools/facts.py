@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import re
 import subprocess
@@ -87,10 +88,12 @@ def test_size(cfg: Config) -> tuple[int, int] | None:
 
 
 def fingerprint(cfg: Config) -> str:
-    """Hash of a config; where the data lie does not count."""
+    """Hash of a config; where the data and the ImageNet weights lie does not count."""
     text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
     for root in set(re.findall(r'"data_root": "([^"]+)"', text)):
         text = text.replace(f'"{root}/', '"')  # annotation files of evaluators
+    if weights := os.environ.get('MMADM_WEIGHTS'):
+        text = text.replace(f'"{weights}/', '"weights/')  # the default of configs/_base_/models/camvid.py
     return hashlib.sha256(re.sub(r'"data_root": "[^"]*"', '', text).encode()).hexdigest()[:16]
 
 

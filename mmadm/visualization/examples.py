@@ -43,7 +43,7 @@ def examples(runs: Mapping[str, FinishedRun], task: str) -> dict[str, Any]:
         task: ``segmentation`` or ``detection``.
 
     Returns:
-        ``examples``, the rows, and ``legend``: (name, CSS colour) of the classes that they show.
+        ``rows`` and ``legend``: (name, CSS colour) of the classes that they show.
     """
     dataset = next(iter(runs.values())).dataset
     names, palette = dataset.metainfo['classes'], dataset.metainfo['palette']
@@ -54,7 +54,7 @@ def examples(runs: Mapping[str, FinishedRun], task: str) -> dict[str, Any]:
         table.append(pictures)
         shown |= classes
     legend = [(names[i], f'rgb{tuple(palette[i])}') for i in range(len(names)) if i in shown]
-    return {'examples': table, 'legend': legend}
+    return {'rows': table, 'legend': legend}
 
 
 def segmentation_row(runs: Mapping[str, FinishedRun], index: int) -> tuple[list[Picture], set[int]]:

@@ -49,7 +49,9 @@ CLASS_IMAGES = 40
 MapsOf = Callable[[nn.Module, dict[str, Any]], SimilarityMaps | None]
 
 
-def write_report(folder: Path, records: Sequence[Record], target: Path, title: str, note: str, maps_of: MapsOf) -> None:
+def write_report(
+    folder: Path, records: Sequence[Record], target: Path, title: str, note: str, maps_of: MapsOf, images: bool = True
+) -> None:
     """Write the page.
 
     Args:
@@ -60,6 +62,7 @@ def write_report(folder: Path, records: Sequence[Record], target: Path, title: s
         note: What a reader must know before comparing the figures with others.
         maps_of: Computes similarity and weights with a run's model. Passed in, because this package knows neither
             distillers nor adapters.
+        images: Whether to show images of the data set, whose licence may not allow to pass them on.
     """
     environment = Environment(
         loader=PackageLoader('mmadm.visualization'), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -69,13 +72,13 @@ def write_report(folder: Path, records: Sequence[Record], target: Path, title: s
         note=note,
         sure=SURE,
         same=SAME,
-        tasks=[task_sections(folder, group, maps_of) for group in by_metric(records).values()],
+        tasks=[task_sections(folder, group, maps_of, images) for group in by_metric(records).values()],
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page, encoding='utf-8')
 
 
-def task_sections(folder: Path, records: Sequence[Record], maps_of: MapsOf) -> dict[str, Any]:
+def task_sections(folder: Path, records: Sequence[Record], maps_of: MapsOf, images: bool) -> dict[str, Any]:
     """Everything that the page says about the runs of one task, see :func:`write_report`."""
     metric = metric_of(records[0])
     task = TASKS[metric]
@@ -101,13 +104,14 @@ def task_sections(folder: Path, records: Sequence[Record], maps_of: MapsOf) -> d
         ablation=ablation_section(on_val, metric),
         learning=learning_plots(folder, records, styles),
         losses=[plot(loss_figure(m, loss_curves(folder / r['work_dir'])), f'losses of {m}') for m, r in first.items()],
-        **examples(runs, task),
+        examples=examples(runs, task) if images else None,
         confusion=confusion_section(records, on_val, task, opened),
         observations=observation_plots(folder, records),
-        similarity=similarity_section(runs, task, maps_of),
+        similarity=similarity_section(runs, task, maps_of, images),
         classes=class_table(first, styles),
         records=records,
         environment=records[-1],
+        revisions=sorted({record['revision'] for record in records if record['revision']}),
     )
 
 
@@ -141,15 +145,16 @@ def loss_curves(work_dir: Path) -> dict[str, Curve]:
     return dict(curves)
 
 
-def similarity_section(runs: dict[str, FinishedRun], task: str, maps_of: MapsOf) -> dict[str, Any] | None:
-    """Overlays, colour scales and mean similarity by class for the first run that has an ADM distiller."""
+def similarity_section(runs: dict[str, FinishedRun], task: str, maps_of: MapsOf, images: bool) -> dict[str, Any] | None:
+    """Mean similarity by class and, with ``images``, overlays and their scales, for the first run that has ADM."""
     for method, run in runs.items():
         indices = spread_indices(len(run.dataset), CLASS_IMAGES)
         items = [run.dataset[index] for index in indices]
         maps = [maps_of(run.model, item) for item in items]
         if None not in maps:
             labels = [class_map(run.dataset, index, task) for index in indices]
-            return {'method': method, **draw_maps(items, maps), **draw_classes(run, labels, maps, task)}
+            drawn = draw_maps(items, maps) if images else {'rows': [], 'scales': []}
+            return {'method': method, **drawn, **draw_classes(run, labels, maps, task)}
     return None
 
 

@@ -125,6 +125,16 @@ def test_where_the_data_lie_does_not_make_another_config(bench):
     assert bench.tool.fingerprint(one) != bench.tool.fingerprint(other)
 
 
+def test_where_the_weights_lie_does_not_make_another_config(bench, monkeypatch):
+    path = str(bench.tool.ROOT / 'configs/camvid/teacher_mbv2.py')
+    monkeypatch.delenv('MMADM_WEIGHTS', raising=False)
+    default = bench.tool.load_config(path, ())
+    monkeypatch.setenv('MMADM_WEIGHTS', '/elsewhere')
+    elsewhere = bench.tool.load_config(path, ())
+    assert elsewhere.model != default.model
+    assert bench.tool.fingerprint(elsewhere) == bench.tool.fingerprint(default)
+
+
 def test_an_unknown_method_names_the_near_ones(bench, capsys):
     assert bench.tool.main(['run', 'tiny', '--methods', 'studnet']) == 2
     assert "'student'" in capsys.readouterr().out
@@ -171,6 +181,16 @@ def test_the_page_compares_cost_and_confusion_with_the_plain_student(bench, page
     assert '3 of the 3 images' in page.replace('\n', ' ')
     assert 'What ADM builds on' not in page and 'Settings of ADM' not in page
     assert page.count('<td>-</td><td>full</td>') == 2  # without a size of test images, FLOPs were not counted
+
+
+def test_without_images_the_page_has_its_figures_and_no_picture_of_the_data(bench, page, tmp_path):
+    target = tmp_path / 'report.html'
+    assert bench.tool.main(['report', str(bench.out), '--out', str(target), '--no-images']) == 0
+    bare = target.read_text(encoding='utf-8')
+    drawn, left_out = re.compile(r'<div class="plots">.*?</div>'), 'Example predictions'
+    assert drawn.findall(bare) == drawn.findall(page)
+    assert (page.count('<figure>') > 0, bare.count('<figure>')) == (True, 0)
+    assert (left_out in page, left_out in bare) == (True, False)
 
 
 def test_confusion_is_what_the_deployed_network_makes_of_each_class(bench):
