@@ -32,6 +32,7 @@ from suites import BUDGETS, NOTES, SUITES, method_options  # noqa: E402
 from mmadm.structures import SimilarityMaps  # noqa: E402
 from mmadm.utils.bench import Job, Launcher, run_jobs  # noqa: E402
 from mmadm.utils.errors import ConfigError, near_matches  # noqa: E402
+from mmadm.utils.heap import keep_freed_memory  # noqa: E402
 from mmadm.utils.launch import LAUNCHERS  # noqa: E402
 from mmadm.utils.runs import Record, read_json_lines  # noqa: E402
 from mmadm.utils.tables import markdown_tables  # noqa: E402
@@ -181,6 +182,7 @@ def adm_maps(model: nn.Module, item: dict[str, Any]) -> SimilarityMaps | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     args = parse_args(arguments)
+    keep_freed_memory()  # as tools/train.py does; mmrazor's process inherits it
     try:
         if args.command == 'cost':
             show(measure_one(args), console)
