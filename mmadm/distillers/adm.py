@@ -122,7 +122,8 @@ class ADM(Distiller):
             student_learns, teacher_learns = self._learns(edge)
             if not (student_learns or teacher_learns):
                 continue
-            for student, teacher in matched(edge, outputs, connectors):
+            pairs = matched(edge, outputs, connectors)
+            for student, teacher in pairs:
                 # one map serves both losses: its two factors are unit vectors, each detached for the other's learner
                 unit_s, unit_t = F.normalize(student.float(), dim=1), F.normalize(teacher.float(), dim=1)
                 if student_learns:
@@ -137,7 +138,7 @@ class ADM(Distiller):
                     term = self.divergence * divergence_from_map(similarity, **self.options)
                     terms.setdefault(f'{edge.source}.loss_divergence', []).append(term)
                 terms.setdefault(f'{edge.learner}.similarity', []).append(similarity.detach().mean())
-            for key, value in self._observations(edge, outputs, connectors):
+            for key, value in self._observations(edge, pairs, outputs):
                 terms.setdefault(key, []).append(value)
         return {key: torch.stack(values).mean() for key, values in terms.items()}
 
@@ -146,14 +147,13 @@ class ADM(Distiller):
 
     @torch.no_grad()
     def _observations(
-        self, edge: Edge, outputs: Outputs, connectors: Mapping[str, nn.Module]
+        self, edge: Edge, pairs: Sequence[tuple[Tensor, Tensor]], outputs: Outputs
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield how the maps of each level lie on ground-truth objects, see ``foreground``."""
         if self.foreground is False:
             return
         classes = None if self.foreground is True else self.foreground
-        compared, raw = matched(edge, outputs, connectors), levels_of(edge, outputs)[0]
-        for (student, teacher), own in zip(compared, raw, strict=True):
+        for (student, teacher), own in zip(pairs, levels_of(edge, outputs)[0], strict=True):
             objects = objects_like(outputs[edge.learner], teacher, classes)
             if objects is None:
                 return

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmadm.functional.foreground import inside_boxes
+from mmadm.functional.foreground import box_masks, inside_boxes
 from mmadm.structures import RoleOutput
 
 
@@ -32,11 +32,10 @@ def targets_like(output: RoleOutput, reference: Tensor) -> Tensor | None:
     if output.gt_boxes is None or output.gt_labels is None or output.valid is None:
         return None
     image, cells = tuple(output.valid.shape[1:]), tuple(reference.shape[2:])
-    of_class = []
-    for number in range(reference.shape[1]):
-        boxes = [b[ids == number] for b, ids in zip(output.gt_boxes, output.gt_labels, strict=True)]
-        of_class.append(inside_boxes(boxes, image, cells))
-    targets = torch.stack(of_class, dim=1)
+    targets = torch.zeros(len(output.gt_boxes), *reference.shape[1:], device=reference.device)
+    for target, boxes, ids in zip(targets, output.gt_boxes, output.gt_labels, strict=True):
+        target.index_add_(0, ids, box_masks(boxes, image, cells).to(target.dtype))
+    targets = targets > 0
     return targets.repeat_interleave(reference.shape[0] // targets.shape[0], dim=0)
 
 

@@ -8,29 +8,34 @@ import torch
 from torch import Tensor
 
 
-def inside_boxes(boxes: Sequence[Tensor], image_size: tuple[int, int], map_size: tuple[int, int]) -> Tensor:
-    """Which positions of a map have their centre inside a box.
+def box_masks(boxes: Tensor, image_size: tuple[int, int], map_size: tuple[int, int]) -> Tensor:
+    """Which positions of a map have their centre inside each box of an image.
 
     Args:
-        boxes: For each of N images boxes (n, 4) as (x1, y1, x2, y2) in pixels; n may be 0.
-        image_size: Height and width of the images in pixels.
+        boxes: Shape (n, 4) as (x1, y1, x2, y2) in pixels; n may be 0.
+        image_size: Height and width of the image in pixels.
         map_size: Height and width of the map.
+
+    Returns:
+        Bool of shape (n, height, width).
+    """
+    y, x = (
+        (torch.arange(cells, device=boxes.device) + 0.5) * (pixels / cells)
+        for cells, pixels in zip(map_size, image_size, strict=True)
+    )
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    rows = (y >= y1[:, None]) & (y < y2[:, None])
+    columns = (x >= x1[:, None]) & (x < x2[:, None])
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def inside_boxes(boxes: Sequence[Tensor], image_size: tuple[int, int], map_size: tuple[int, int]) -> Tensor:
+    """Which positions of the maps of N images are inside any of their boxes, see :func:`box_masks`.
 
     Returns:
         Bool of shape (N, height, width).
     """
-    device = boxes[0].device if boxes else torch.device('cpu')
-    y, x = (
-        (torch.arange(cells, device=device) + 0.5) * (pixels / cells)
-        for cells, pixels in zip(map_size, image_size, strict=True)
-    )
-    masks = []
-    for image in boxes:
-        x1, y1, x2, y2 = image.unbind(dim=1)
-        rows = (y >= y1[:, None]) & (y < y2[:, None])
-        columns = (x >= x1[:, None]) & (x < x2[:, None])
-        masks.append((rows[:, :, None] & columns[:, None, :]).any(dim=0))
-    return torch.stack(masks)
+    return torch.stack([box_masks(image, image_size, map_size).any(dim=0) for image in boxes])
 
 
 def foreground_share(weights: Tensor, foreground: Tensor) -> Tensor:
