@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-from mmadm.adapters.taps import Tap, split_levels, tapped
+from mmadm.adapters.taps import Tap, overwritten, split_levels, tapped
 from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError, near_matches
 
@@ -97,12 +98,20 @@ class Adapter(ABC):
     def probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank square image, to learn channels and sizes before training.
 
+        Warns of a tap that is read after another module has changed it in place.
+
         Args:
             model: The role's network, in eval mode.
             size: Side of the image in pixels.
             taps: Names of the taps to read.
         """
-        found = self._probe(model, size, taps)
+        with overwritten(model, self._resolve(model, taps)) as changed:
+            found = self._probe(model, size, taps)
+        for tap in sorted(changed):
+            MMLogger.get_current_instance().warning(
+                f'role {self.name!r}: what is read at tap {tap!r} is changed in place by a later module, such as '
+                'ReLU(inplace=True): distillers see the changed value. Tap the module before it, or that later one.'
+            )
         shapes = tuple(tuple(parameter.shape) for parameter in model.parameters())
         return replace(found, architecture=shapes, new_head=partial(self.new_head, model))
 

@@ -65,6 +65,25 @@ def split_levels(tap: str) -> tuple[str, slice]:
 
 
 @contextmanager
+def _hooked(model: nn.Module, taps: Mapping[str, Tap], use: Callable[[str, Iterable[Tensor]], None]) -> Iterator[None]:
+    """Call ``use`` with a tap's name and tensors whenever one of its modules has run in the block."""
+
+    def read(name: str, _module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        use(name, taps[name].read(args, kwargs, output))
+
+    handles = [
+        model.get_submodule(path).register_forward_hook(partial(read, name), with_kwargs=True)
+        for name, tap in taps.items()
+        for path in tap.paths
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def tapped(model: nn.Module, taps: Mapping[str, Tap]) -> Iterator[dict[str, list[Tensor]]]:
     """Collect the tensors of taps while the block runs.
 
@@ -79,19 +98,34 @@ def tapped(model: nn.Module, taps: Mapping[str, Tap]) -> Iterator[dict[str, list
     """
     collected: dict[str, list[Tensor]] = {name: [] for name in taps}
 
-    def keep(name: str, _module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def keep(name: str, tensors: Iterable[Tensor]) -> None:
         """Add what one call of a tapped module gives."""
-        collected[name].extend(taps[name].read(args, kwargs, output))
+        collected[name].extend(tensors)
 
-    handles = [
-        model.get_submodule(path).register_forward_hook(partial(keep, name), with_kwargs=True)
-        for name, tap in taps.items()
-        for path in tap.paths
-    ]
-    try:
+    with _hooked(model, taps, keep):
         yield collected
-    finally:
-        for handle in handles:
-            handle.remove()
     for name, tap in taps.items():
         collected[name] = collected[name][tap.levels]
+
+
+@contextmanager
+def overwritten(model: nn.Module, taps: Mapping[str, Tap]) -> Iterator[set[str]]:
+    """Find the taps whose tensors a later in-place operation changes while the block runs, such as ``ReLU(inplace)``.
+
+    Args:
+        model: The network.
+        taps: Taps by name.
+
+    Yields:
+        Names of such taps; filled at the end of the block.
+    """
+    found: set[str] = set()
+    seen: list[tuple[str, Tensor, int]] = []
+
+    def note(name: str, tensors: Iterable[Tensor]) -> None:
+        """Remember in which version a tensor is read."""
+        seen.extend((name, tensor, tensor._version) for tensor in tensors)
+
+    with _hooked(model, taps, note):
+        yield found
+    found.update(name for name, tensor, version in seen if tensor._version != version)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from tiny import SIZE, batch, build, segmentor
 from torch import nn
@@ -84,6 +85,21 @@ def test_a_module_called_several_times_gives_a_list_and_hooks_go_away():
     with pytest.raises(RuntimeError, match='inside'), tapped(twice, {'conv': Tap(('0',))}):
         raise RuntimeError('inside')
     assert not shared._forward_hooks
+
+
+def test_a_tap_that_is_changed_in_place_is_told_in_the_dry_run(model, adapter, caplog):
+    block = 'backbone.layer4.1'  # of a ResNet: the sum with the shortcut and the last ReLU change what bn2 puts out
+    MMLogger.get_current_instance().addHandler(caplog.handler)
+    try:
+        adapter.probe(model, 64, [f'{block}.bn2', f'{block}.conv2', block, 'feats', 'logits'])
+    finally:
+        MMLogger.get_current_instance().removeHandler(caplog.handler)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1 and told[0].startswith(
+        f"role 'student': what is read at tap '{block}.bn2' is changed in place"
+    )
+    before = adapter.probe(model, 64, [f'{block}.bn2', block])
+    assert torch.equal(before.taps[f'{block}.bn2'][0], before.taps[block][0])  # which is why it is told
 
 
 def test_a_head_without_a_classifier_convolution_says_so():
