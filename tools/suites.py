@@ -83,7 +83,7 @@ ABLATION: dict[str, list[str]] = {
         for key, value in (('consensus', alpha), ('divergence', beta), ('tau', tau), ('region', region))
     ]
     for (tau, region), alpha, beta in product(
-        ((0.1, 'softmax'), (0.5, 'softmax'), (0.1, 'topk'), (0.1, 'uniform')), (1.0, 10.0, 30.0), (0.01, 0.1, 1.0)
+        ((0.1, 'softmax'), (0.5, 'softmax'), (0.1, 'topk'), (0.1, 'uniform')), (1.0, 10.0, 30.0, 100.0), (0.01, 0.1, 1.0)
     )
 }
 SUITES['adm_ablation'] = camvid('student', 'dml') | dict.fromkeys(ABLATION, SUITES['camvid']['adm'])
