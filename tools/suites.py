@@ -35,7 +35,8 @@ def large(student: str, teacher: str, pair: str, **methods: str) -> dict[str, st
 PSPNET, RETINANET = '4xb2-80k_cityscapes-512x1024', 'fpn_1x_coco'
 SUITES: dict[str, dict[str, str]] = {
     'demo': {m: f'configs/demo/{m}.py' for m in ('student', 'dml', 'adm', 'student_det', 'adm_det')},
-    'camvid': camvid(*ONLINE, 'adm_avatars', 'kd', 'adm_kd', *OFFLINE) | {'ffsd': 'configs/camvid/ffsd.py'},
+    'camvid': camvid(*ONLINE, 'adm_uniform', 'adm_avatars', 'kd', 'adm_kd', *OFFLINE)
+    | {'ffsd': 'configs/camvid/ffsd.py'},
     'camvid_avatars': camvid('student', 'cwd', 'akd_cwd', *(f'akd_cwd_{name}' for name in AVATARS)),
     'camvid_original': camvid(*PLAIN),
     'bccd': {method: f'configs/bccd/{method}.py' for method in (*ONLINE, 'adm_warmup', 'pkd', *OFFLINE, 'ffsd')},
@@ -83,7 +84,9 @@ ABLATION: dict[str, list[str]] = {
         for key, value in (('consensus', alpha), ('divergence', beta), ('tau', tau), ('region', region))
     ]
     for (tau, region), alpha, beta in product(
-        ((0.1, 'softmax'), (0.5, 'softmax'), (0.1, 'topk'), (0.1, 'uniform')), (1.0, 10.0, 30.0, 100.0), (0.01, 0.1, 1.0)
+        ((0.1, 'softmax'), (0.5, 'softmax'), (0.1, 'topk'), (0.1, 'uniform')),
+        (1.0, 10.0, 30.0, 100.0),
+        (0.01, 0.1, 1.0),
     )
 }
 SUITES['adm_ablation'] = camvid('student', 'dml') | dict.fromkeys(ABLATION, SUITES['camvid']['adm'])

@@ -6,9 +6,9 @@ model = dict(
         dict(
             type='mmadm.ADM',
             at=dict(student='backbone.layer4', teacher='backbone.layer5'),
-            consensus=10.0,
+            consensus=30.0,
             divergence=0.1,
-            tau=0.1,
+            tau=0.5,
             avatars=dict(num=4, perturbation=dict(type='Dropout', p=0.1)),
         ),
     ]

@@ -67,7 +67,7 @@ def test_a_smoke_run_of_epochs_reads_a_few_images():
 
 def test_the_ablation_is_named_by_what_it_sets():
     names = [name for name in suites.SUITES['adm_ablation'] if name.startswith('adm')]
-    assert len(names) == 36
+    assert len(names) == 48
     for name in ('adm_a1_b0.01_t0.5_softmax', 'adm_a30_b1_t0.1_topk'):
         cfg = config('adm_ablation', name, 'small')
         adm = cfg.model.distillers[1]
