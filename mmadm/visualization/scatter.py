@@ -19,6 +19,8 @@ from mmadm.visualization.styles import FAINT, INK, STYLE, MethodStyle
 
 MEASURED = 'both steps measured side by side'
 LOGGED = 'median seconds per iteration in the logs, which vary with what else the machine did'
+# letters of a name of which the legend holds three side by side
+SHORT_NAME = 18
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def gain_figure(points: Sequence[Point], metric: str, styles: Mapping[str, Metho
     how = {True: 'measured side by side', False: 's / iteration of the logs'}
     source = how[measured.pop()] if len(measured) == 1 else 'filled: measured side by side, hollow: from the logs'
     with mpl.rc_context(STYLE):
-        lines = -(-len(points) // 3)
+        columns = 3 if max(len(point.method) for point in points) <= SHORT_NAME else 2
+        lines = -(-len(points) // columns)
         figure = Figure(figsize=(5.6, 4.3 + 0.17 * lines), layout='constrained')
         panel = figure.subplots()
         panel.axhline(0, color=INK, linewidth=0.8)
@@ -99,7 +102,7 @@ def gain_figure(points: Sequence[Point], metric: str, styles: Mapping[str, Metho
         panel.xaxis.set_major_formatter('{x:g}')
         panel.minorticks_off()
         panel.margins(0.08)
-        figure.legend(loc='outside lower center', ncols=3, fontsize=8)
+        figure.legend(loc='outside lower center', ncols=columns, fontsize=8)
         figure.draw_without_rendering()  # the layout moves the panel; numbers are placed in pixels
         number_points(panel, points, styles)
     return figure

@@ -80,3 +80,13 @@ def test_the_numbers_of_crowded_points_do_not_cover_each_other():
     for one, other in itertools.combinations(boxes, 2):
         middle = [((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) for box in (one, other)]
         assert not one.contains(*middle[1]) and not other.contains(*middle[0])
+
+
+@pytest.mark.parametrize('name', ['two_teachers_adm', 'adm_a100_b0.01_t0.5_softmax'])
+def test_the_legend_lies_inside_of_the_figure(name):
+    names = [f'{name}{letter}' for letter in 'abcdef']
+    points = [Point(method, 2.0 + place, True, [place]) for place, method in enumerate(names)]
+    figure = gain_figure(points, 'AP', method_styles(names))
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 and box.x1 <= figure.bbox.x1
