@@ -100,7 +100,9 @@ def plan(
         config = SUITES[suite][method]
         options = (*method_options(suite, method, load_config(config, ()), budget), *further)
         cfg = load_config(config, options)
-        known[method] = {'options': options, 'iterations': cfg.train_cfg.max_iters, **describe(method, cfg)}
+        unit = 'epochs' if 'max_epochs' in cfg.train_cfg else 'iterations'
+        length = cfg.train_cfg['max_epochs' if unit == 'epochs' else 'max_iters']
+        known[method] = {'options': options, 'length': length, 'unit': unit, **describe(method, cfg)}
         known[method]['facts']['budget'] = budget
     return [
         Job(

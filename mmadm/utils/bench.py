@@ -44,7 +44,8 @@ class Job:
         config: Path of the config, relative to the root of the project.
         options: Further ``--cfg-options`` as the user wrote them, ``key=value``.
         work_dir: Where the run writes.
-        iterations: Length of the training.
+        length: Length of the training.
+        unit: ``iterations`` or ``epochs``, in which the length is told.
         roles: Trainable roles in the order of the config; one role for a stock model.
         stock: Whether the config holds a stock model, which has no roles of its own.
         tests: Whether the test split differs from the validation split.
@@ -57,7 +58,8 @@ class Job:
     config: str
     options: tuple[str, ...]
     work_dir: Path
-    iterations: int
+    length: int
+    unit: str
     roles: tuple[str, ...]
     stock: bool
     tests: bool
@@ -120,7 +122,7 @@ class Launcher:
             'config': job.config,
             'cfg_options': list(job.options),
             'work_dir': '/'.join(job.work_dir.parts[-2:]),
-            'iterations': job.iterations,
+            job.unit: job.length,
             **score_fields(val, test),
             'classes': classes,
             'time': seconds_per_iteration(scalars),
@@ -243,14 +245,15 @@ def finished(
         TextColumn('{task.description}'),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn('iterations, time left'),
+        TextColumn('{task.fields[unit]}, time left'),
         TimeRemainingColumn(),
     ]
     # a long window: methods differ in speed, so the last seconds say little about the rest
     with Progress(*columns, console=console, speed_estimate_period=300) as progress:
-        total = progress.add_task('all runs', total=sum(job.iterations for job in jobs))
+        units = ' and '.join(dict.fromkeys(job.unit for job in jobs))
+        total = progress.add_task('all runs', total=sum(job.length for job in jobs), unit=units)
         bars = {
-            job.key: progress.add_task(f'{job.method} seed {job.seed}', total=job.iterations, visible=False)
+            job.key: progress.add_task(f'{job.method} seed {job.seed}', total=job.length, visible=False, unit=job.unit)
             for job in jobs
         }
         pending = {pool.submit(launcher.run, job): job for job in jobs}
@@ -258,8 +261,10 @@ def finished(
             ended, _ = wait(pending, timeout=2, return_when=FIRST_COMPLETED)
             for future, job in pending.items():
                 if future.running() or future in ended:
-                    steps = [entry['step'] for entry in read_scalars(job.work_dir)]
-                    progress.update(bars[job.key], completed=max(steps, default=0), visible=True)
+                    # in a training by epochs, the entries of validations have a step of another meaning
+                    counter = 'epoch' if job.unit == 'epochs' else 'step'
+                    seen = [entry.get(counter, 0) for entry in read_scalars(job.work_dir)]
+                    progress.update(bars[job.key], completed=max(seen, default=0), visible=True)
             progress.update(total, completed=sum(progress.tasks[bar].completed for bar in bars.values()))
             for future in ended:
                 yield pending.pop(future), future

@@ -56,6 +56,11 @@ def test_where_no_length_is_listed_a_small_run_is_a_tenth():
     assert config('coco', 'adm', 'small').train_cfg.max_epochs == 1
 
 
+def test_the_runs_of_a_suite_of_epochs_can_be_planned(tmp_path):
+    (job,) = load_tool('benchmark').plan('coco', ['dml'], [0], 'full', tmp_path, [])
+    assert (job.length, job.unit, job.roles) == (12, 'epochs', ('student', 'teacher'))
+
+
 def test_a_smoke_run_of_epochs_reads_a_few_images():
     cfg = config('coco', 'cwd', 'smoke')
     assert (cfg.train_cfg.max_epochs, cfg.train_dataloader.dataset.indices, cfg.val_dataloader.dataset.indices) == (

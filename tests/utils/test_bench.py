@@ -41,8 +41,8 @@ def root(tmp_path):
 
 def job(root, mode, seed=0):
     return Job(
-        'tiny', mode, seed, 'configs/a.py', (f'mode={mode}',), root / mode / f'seed{seed}', 1, ('student',),
-        True, False, {'config_sha': 'x', 'parameters': {'student': 1}},
+        'tiny', mode, seed, 'configs/a.py', (f'mode={mode}',), root / mode / f'seed{seed}', 1,
+        'iterations', ('student',), True, False, {'config_sha': 'x', 'parameters': {'student': 1}},
     )  # fmt: skip
 
 
