@@ -143,6 +143,9 @@ class Page:
             case ['pip', 'install', *arguments]:
                 extras = re.findall(r'\.\[([\w,]+)\]', ' '.join(arguments))
                 assert extras and set(','.join(extras).split(',')) <= set(SETUP.EXTRAS), where
+            case ['source', activate]:
+                folder = activate.removesuffix('/bin/activate')
+                assert f':= {folder}\n' in (ROOT / 'Makefile').read_text(), where
             case ['export', assignment]:
                 name = assignment.partition('=')[0]
                 assert any(f'${name}' in file.read_text() for file in ROOT.glob('configs/_base_/*/*.py')), where
