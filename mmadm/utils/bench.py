@@ -241,20 +241,15 @@ def finished(
     pool: ThreadPoolExecutor, launcher: Launcher, jobs: list[Job], console: Console
 ) -> Iterator[tuple[Job, Future[Record]]]:
     """Start the jobs and yield each one when it has ended, with a bar for all and one for each that runs."""
-    columns = [
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn('{task.fields[unit]}, time left'),
-        TimeRemainingColumn(),
-    ]
+    columns = [TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()]
+    columns += [TextColumn('{task.fields[unit]}, time left'), TimeRemainingColumn()]
     # a long window: methods differ in speed, so the last seconds say little about the rest
     with Progress(*columns, console=console, speed_estimate_period=300) as progress:
         units = ' and '.join(dict.fromkeys(job.unit for job in jobs))
         total = progress.add_task('all runs', total=sum(job.length for job in jobs), unit=units)
         bars = {
-            job.key: progress.add_task(f'{job.method} seed {job.seed}', total=job.length, visible=False, unit=job.unit)
-            for job in jobs
+            j.key: progress.add_task(f'{j.method} seed {j.seed}', total=j.length, visible=False, unit=j.unit)
+            for j in jobs
         }
         pending = {pool.submit(launcher.run, job): job for job in jobs}
         while pending:

@@ -109,27 +109,6 @@ def test_runs_with_other_settings_are_not_mixed(bench):
     assert (bench.out / 'results.jsonl').read_bytes() == before
 
 
-def test_a_training_by_epochs_is_trained_scored_and_reported(bench, tmp_path):
-    cfg = stock_config(write_images(tmp_path / 'data'), infinite=False)
-    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
-    cfg.default_hooks.checkpoint = dict(type='mmadm.RoleCheckpointHook', by_epoch=True, interval=1)
-    cfg.default_hooks.logger.log_metric_by_epoch = True
-    cfg.log_processor.by_epoch = True
-    cfg.dump(tmp_path / 'epochs.py')
-    bench.tool.SUITES['epochs'] = {'student': str(tmp_path / 'epochs.py')}
-    bench.tool.NOTES['epochs'] = ('Epochs', 'A note.')
-    out = tmp_path / 'out'
-    assert bench.tool.main(['run', 'epochs', '--out', str(out)]) == 0
-    (record,) = read_json_lines(out / 'results.jsonl')
-    assert record['epochs'] == 2 and 'iterations' not in record
-    scores = scores_of(read_scalars(out / 'student/seed0'), 'student') or [
-        entry['mIoU'] for entry in read_scalars(out / 'student/seed0') if 'mIoU' in entry
-    ]
-    assert len(scores) == 2 and record['val'] == {'student': pytest.approx(scores[-1])}
-    assert bench.tool.main(['report', str(out)]) == 0
-    assert '2 epochs' in (out / 'report.html').read_text(encoding='utf-8')
-
-
 def test_another_config_in_the_same_folder_is_refused(tmp_path):
     job = Job(
         'tiny', 'adm', 0, 'adm.py', (), tmp_path / 'run', 4, 'iterations', ('student',), True, False,
