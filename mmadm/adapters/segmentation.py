@@ -95,7 +95,8 @@ class SegmentationAdapter(Adapter):
         losses = self._head(model).loss_decode
         listed = losses if isinstance(losses, nn.ModuleList) else [losses]
         # DiceLoss has use_sigmoid too, but stands beside the loss that says what the scores are
-        return any(type(loss).__name__ == 'CrossEntropyLoss' and loss.use_sigmoid for loss in listed)
+        kinds = ('CrossEntropyLoss', 'FocalLoss')
+        return any(type(loss).__name__ in kinds and loss.use_sigmoid for loss in listed)
 
     def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
         labels = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])

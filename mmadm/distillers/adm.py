@@ -125,7 +125,8 @@ class ADM(Distiller):
             pairs = matched(edge, outputs, connectors)
             for student, teacher in pairs:
                 # one map serves both losses: its two factors are unit vectors, each detached for the other's learner
-                unit_s, unit_t = F.normalize(student.float(), dim=1), F.normalize(teacher.float(), dim=1)
+                # eps: where a ReLU leaves only zeros, the gradient is up to 1 / eps and has to fit float16
+                unit_s, unit_t = (F.normalize(x.float(), dim=1, eps=1e-4) for x in (student, teacher))
                 if student_learns:
                     similarity = (unit_s * unit_t.detach()).sum(dim=1)
                     if self.avatars is None:

@@ -102,6 +102,22 @@ def test_a_tap_that_is_changed_in_place_is_told_in_the_dry_run(model, adapter, c
     assert torch.equal(before.taps[f'{block}.bn2'][0], before.taps[block][0])  # which is why it is told
 
 
+@pytest.mark.parametrize(
+    ('loss', 'binary'),
+    [
+        (dict(type='FocalLoss'), True),
+        (dict(type='CrossEntropyLoss', use_sigmoid=True), True),
+        (dict(type='CrossEntropyLoss'), False),
+        ([dict(type='CrossEntropyLoss'), dict(type='DiceLoss', use_sigmoid=True)], False),
+    ],
+)
+def test_the_loss_of_a_segmentor_says_what_its_scores_are(loss, binary):
+    cfg = segmentor(4)
+    cfg['decode_head']['loss_decode'] = loss
+    model = build(cfg)
+    assert build_adapter('student', model).probe(model, 64, ['logits']).binary is binary
+
+
 def test_a_head_without_a_classifier_convolution_says_so():
     cfg = segmentor(4)
     cfg['decode_head'] = dict(
