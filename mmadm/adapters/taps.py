@@ -69,6 +69,7 @@ def _hooked(model: nn.Module, taps: Mapping[str, Tap], use: Callable[[str, Itera
     """Call ``use`` with a tap's name and tensors whenever one of its modules has run in the block."""
 
     def read(name: str, _module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        """Hand on what one call of a tapped module gives."""
         use(name, taps[name].read(args, kwargs, output))
 
     handles = [
