@@ -1,14 +1,18 @@
 """What every test shares. Fixtures of one package live in that package's own conftest.py."""
 
+import logging
 import os
+import sys
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported: two workers share two cores
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from golden import golden  # noqa: F401  a fixture for every test
+from mmengine.logging import MMLogger
 
 torch.set_num_threads(1)
 
@@ -16,3 +20,17 @@ torch.set_num_threads(1)
 @pytest.fixture(scope='session')
 def repo_root() -> Path:
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _loggers_outlive_capsys() -> Iterator[None]:
+    """Give mmengine's loggers, which are global, an open stream again.
+
+    They keep the stdout under which they were made. That of ``capsys`` is closed after its test, and a later test's
+    stderr would get ``--- Logging error ---`` for whatever mmengine warns of.
+    """
+    yield  # being autouse, it is torn down after capsys
+    for logger in MMLogger._instance_dict.values():
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:  # and no file
+                handler.stream = sys.stdout  # setStream would flush the closed one
