@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,12 +17,8 @@ class RoleOutput:
     Attributes:
         losses: Task losses by stock name, such as ``decode.loss_ce``; empty for a frozen role.
         taps: Tensors by tap name; always a list, because a module may return several levels or run several times.
-        labels: Class ids of shape (N, H, W) at the resolution of the padded input, or None where a task has none.
-        valid: Bool (N, H, W) at the same resolution: True where a position counts, that is at a labelled pixel or
-            inside the image before padding. None if every position counts.
+        truth: Makes the ground truth, by the names of the properties below; called when one of them is first read.
         binary: Whether the logits are scores of independent classes (sigmoid) and not of one distribution (softmax).
-        gt_boxes: Ground-truth boxes (n, 4) of each image as (x1, y1, x2, y2) in pixels, or None where a task has none.
-        gt_labels: Class id (n,) of each of these boxes, or None.
         architecture: Shapes of all parameters; only in the dry run before training.
         new_head: Makes another head (segmentation: classifier) of the role's own kind; only in the dry run.
         head_loss: Task losses by name and logits of such a head on given features; only in training.
@@ -31,16 +29,41 @@ class RoleOutput:
 
     losses: dict[str, Tensor] = field(default_factory=dict)
     taps: dict[str, list[Tensor]] = field(default_factory=dict)
-    labels: Tensor | None = None
-    valid: Tensor | None = None
+    truth: Callable[[], Mapping[str, Any]] = dict
     binary: bool = False
-    gt_boxes: list[Tensor] | None = None
-    gt_labels: list[Tensor] | None = None
     architecture: tuple[tuple[int, ...], ...] = ()
     new_head: Callable[[], nn.Module] | None = None
     head_loss: Callable[[nn.Module, list[Tensor]], tuple[dict[str, Tensor], list[Tensor]]] | None = None
     rois: Tensor | None = None
     on_rois: Callable[[Tensor, str], Tensor] | None = None
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Class ids of shape (N, H, W) at the resolution of the padded input, or None where a task has none."""
+        return self._known.get('labels')
+
+    @property
+    def valid(self) -> Tensor | None:
+        """Where a position counts: at a labelled pixel, or inside the image before padding.
+
+        Bool (N, H, W) at the resolution of the padded input; None if every position counts.
+        """
+        return self._known.get('valid')
+
+    @property
+    def gt_boxes(self) -> list[Tensor] | None:
+        """Boxes (n, 4) of each image as (x1, y1, x2, y2) in pixels, or None where a task has none."""
+        return self._known.get('gt_boxes')
+
+    @property
+    def gt_labels(self) -> list[Tensor] | None:
+        """Class id (n,) of each of the boxes, or None."""
+        return self._known.get('gt_labels')
+
+    @cached_property
+    def _known(self) -> Mapping[str, Any]:
+        # many losses ask for nothing of it, and it is made from maps of the size of the images
+        return self.truth()
 
 
 @dataclass(frozen=True)

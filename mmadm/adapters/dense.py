@@ -56,7 +56,7 @@ class DenseAdapter(Adapter):
 
     def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
         loss = partial(_head_loss, self._named.get('logits'), data_samples)
-        return {**ground_truth(inputs, data_samples), 'binary': self._binary(model), 'head_loss': loss}
+        return {'truth': partial(ground_truth, inputs, data_samples), 'binary': self._binary(model), 'head_loss': loss}
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if 'bbox_head' in parts:

@@ -22,7 +22,7 @@ def feats_path(model: nn.Module) -> str:
 
 
 def ground_truth(inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-    """Fields of a RoleOutput that every detector has: the area of each image before padding, and its objects.
+    """What a RoleOutput tells of the ground truth: the area of each image before padding, and its objects.
 
     Args:
         inputs: Preprocessed images of shape (N, 3, H, W).

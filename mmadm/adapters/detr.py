@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ class DetrAdapter(Adapter):
         return True
 
     def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-        return {**ground_truth(inputs, data_samples), 'binary': True}
+        return {'truth': partial(ground_truth, inputs, data_samples), 'binary': True}
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if parts <= {'backbone', 'neck'}:

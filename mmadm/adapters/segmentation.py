@@ -81,7 +81,7 @@ class SegmentationAdapter(Adapter):
     def _probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank image; every pixel has the first class."""
         labels = torch.zeros(1, size, size, dtype=torch.long)
-        return replace(super()._probe(model, size, taps), labels=labels, valid=labels == 0)
+        return replace(super()._probe(model, size, taps), truth=lambda: {'labels': labels, 'valid': labels == 0})
 
     def _head(self, model: nn.Module) -> Any:
         return model.get_submodule(self._head_path)
@@ -99,10 +99,8 @@ class SegmentationAdapter(Adapter):
         return any(type(loss).__name__ in kinds and loss.use_sigmoid for loss in listed)
 
     def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-        labels = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
         return {
-            'labels': labels,
-            'valid': labels != self._head(model).ignore_index,
+            'truth': partial(_labelled, data_samples, self._head(model).ignore_index),
             'binary': self._binary(model),
             'head_loss': partial(_classifier_loss, self._head(model), data_samples),
         }
@@ -118,6 +116,12 @@ class SegmentationAdapter(Adapter):
             heads = model.auxiliary_head if isinstance(model.auxiliary_head, nn.ModuleList) else [model.auxiliary_head]
             for head in heads:
                 head.forward(features)
+
+
+def _labelled(data_samples: list[Any], ignore_index: int) -> dict[str, Tensor]:
+    """What a RoleOutput tells of the ground truth: class ids, and where there are any."""
+    labels = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
+    return {'labels': labels, 'valid': labels != ignore_index}
 
 
 def _first_argument(args: Any, _kwargs: Any, _output: Any) -> list[Tensor]:

@@ -106,7 +106,7 @@ class TwoStageAdapter(Adapter):
         return bool(getattr(getattr(self._head(model), 'loss_cls', None), 'use_sigmoid', False))
 
     def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-        return {**ground_truth(inputs, data_samples), 'binary': self._binary(model)}
+        return {'truth': partial(ground_truth, inputs, data_samples), 'binary': self._binary(model)}
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if 'rpn_head' in parts:

@@ -164,7 +164,7 @@ class Distillation(BaseModel, TapViews):
                 connectors = self.connectors[name] if name in self.connectors else {}
                 for key, value in distiller(outputs, connectors).items():
                     unique = key if key not in losses else f'{key}_{name}'
-                    losses[unique] = value * factor if 'loss' in key else value
+                    losses[unique] = value * factor if factor != 1 and 'loss' in key else value
         for role, copies in before.items():
             if losses[f'{role}.expert']:
                 restore_buffers(self.roles[role], copies)

@@ -238,9 +238,10 @@ def valid_positions(output: RoleOutput, reference: Tensor) -> Tensor | None:
     """Where a position counts, resized (nearest) to a map (N * A, K, h, w): bool (N * A, h, w); None if all do."""
     if output.valid is None or reference.dim() != 4:
         return None
-    valid = F.interpolate(output.valid.float().unsqueeze(1), size=reference.shape[2:], mode='nearest').squeeze(1).bool()
-    # the priors of a position follow each other in the batch
-    return valid.repeat_interleave(reference.shape[0] // valid.shape[0], dim=0)
+    # bytes: the map has the size of the image, and as floats takes four times as long
+    valid = F.interpolate(output.valid.byte().unsqueeze(1), size=reference.shape[2:], mode='nearest').squeeze(1).bool()
+    priors = reference.shape[0] // valid.shape[0]  # those of a position follow each other in the batch
+    return valid if priors == 1 else valid.repeat_interleave(priors, dim=0)
 
 
 def class_divergence(output: RoleOutput, pairs: Sequence[tuple[Tensor, Tensor]], tau: float) -> Tensor:

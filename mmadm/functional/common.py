@@ -19,6 +19,12 @@ def check_tau(name: str, tau: float) -> None:
         raise ValueError(f'{name}: tau must be above 0, found {tau}')
 
 
+def softened(logits: Tensor, tau: float) -> Tensor:
+    """Logits divided by the temperature, in float32: in half precision a sum over classes loses digits."""
+    # a division by 1 is a pass over memory forwards and another one backwards
+    return logits.float() if tau == 1 else logits.float() / tau
+
+
 def valid_mean(name: str, values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean over the positions that count; an exact 0 with a gradient of 0 if there is none.
 

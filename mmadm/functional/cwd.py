@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmadm.functional.common import check_pair, check_tau, valid_mean
+from mmadm.functional.common import check_pair, check_tau, softened, valid_mean
 
 
 def channel_wise_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
@@ -26,7 +26,6 @@ def channel_wise_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0) 
     """
     check_pair('channel_wise_divergence', student, teacher, least_dims=3)
     check_tau('channel_wise_divergence', tau)
-    log_student = F.log_softmax(student.float().flatten(2) / tau, dim=2)
-    log_teacher = F.log_softmax(teacher.float().flatten(2) / tau, dim=2)
+    log_student, log_teacher = (F.log_softmax(softened(x, tau).flatten(2), dim=2) for x in (student, teacher))
     per_channel = F.kl_div(log_student, log_teacher, reduction='none', log_target=True).sum(dim=2)
     return tau**2 * valid_mean('channel_wise_divergence', per_channel)

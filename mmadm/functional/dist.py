@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmadm.functional.common import check_pair, check_tau, valid_mean
+from mmadm.functional.common import check_pair, check_tau, softened, valid_mean
 
 
 def dist_distance(
@@ -51,8 +51,8 @@ def dist_distance(
 
 
 def _probabilities(logits: Tensor, tau: float, binary: bool) -> Tensor:
-    softened = logits.float() / tau
-    return softened.sigmoid() if binary else softened.softmax(dim=1)
+    scaled = softened(logits, tau)
+    return scaled.sigmoid() if binary else scaled.softmax(dim=1)
 
 
 def _centred(table: Tensor) -> Tensor:

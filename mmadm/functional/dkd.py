@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmadm.functional.common import check_pair, check_tau, valid_mean
+from mmadm.functional.common import check_pair, check_tau, softened, valid_mean
 
 
 def decoupled_kl(
@@ -60,8 +60,8 @@ def decoupled_kl(
 
 def _decoupled(logits: Tensor, true: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     """Log-probabilities of (true, not true), (N, 2, ...), and of each other class given not true, (N, K, ...)."""
-    softened = logits.float() / tau
-    others = softened.scatter(1, true, -torch.inf)
-    target = torch.cat([softened.gather(1, true), others.logsumexp(dim=1, keepdim=True)], dim=1)
+    scaled = softened(logits, tau)
+    others = scaled.scatter(1, true, -torch.inf)
+    target = torch.cat([scaled.gather(1, true), others.logsumexp(dim=1, keepdim=True)], dim=1)
     # the true class is no outcome among the others: equal entries in student and teacher add nothing
     return target.log_softmax(dim=1), others.log_softmax(dim=1).scatter(1, true, 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmadm.functional.common import check_pair, check_tau, valid_mean
+from mmadm.functional.common import check_pair, check_tau, softened, valid_mean
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mask: Tensor | None = None) -> Tensor:
@@ -25,9 +25,7 @@ def kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mask: Tens
     """
     check_pair('kl_divergence', student, teacher)
     check_tau('kl_divergence', tau)
-    # float32: under AMP the sum over classes loses digits in half precision
-    log_student = F.log_softmax(student.float() / tau, dim=1)
-    log_teacher = F.log_softmax(teacher.float() / tau, dim=1)
+    log_student, log_teacher = (F.log_softmax(softened(z, tau), dim=1) for z in (student, teacher))
     per_position = F.kl_div(log_student, log_teacher, reduction='none', log_target=True).sum(dim=1)
     return tau**2 * valid_mean('kl_divergence', per_position, mask)
 
@@ -52,7 +50,7 @@ def binary_kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mas
     """
     check_pair('binary_kl_divergence', student, teacher)
     check_tau('binary_kl_divergence', tau)
-    z_student, z_teacher = student.float() / tau, teacher.float() / tau
+    z_student, z_teacher = softened(student, tau), softened(teacher, tau)
     # logsigmoid(-z) is log(1 - p) without the difference that rounds to 0 for a confident class
     present = z_teacher.sigmoid() * (F.logsigmoid(z_teacher) - F.logsigmoid(z_student))
     absent = (-z_teacher).sigmoid() * (F.logsigmoid(-z_teacher) - F.logsigmoid(-z_student))

@@ -204,7 +204,7 @@ def test_foreground_is_the_share_of_weight_inside_boxes_by_hand():
     def found(boxes):
         student, teacher = (RoleOutput(taps={'feats': taps}) for taps in levels)
         facts = dict(valid=torch.ones(2, 4, 4, dtype=torch.bool), gt_boxes=boxes)
-        outputs = dict(student=RoleOutput(taps=student.taps, **facts), teacher=teacher)
+        outputs = dict(student=RoleOutput(taps=student.taps, truth=lambda: facts), teacher=teacher)
         return distiller(outputs, {})
 
     e = math.exp

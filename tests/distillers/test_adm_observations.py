@@ -19,7 +19,9 @@ def observe(foreground, labels=LABELS, **options):
     distiller = MODELS.build(dict(type='mmadm.ADM', foreground=foreground, **options))
     distiller.trainable = frozenset(['student', 'teacher'])
     outputs = dict(
-        student=RoleOutput(taps=dict(feats=[student.requires_grad_()]), labels=labels, valid=labels != 255),
+        student=RoleOutput(
+            taps=dict(feats=[student.requires_grad_()]), truth=lambda: dict(labels=labels, valid=labels != 255)
+        ),
         teacher=RoleOutput(taps=dict(feats=[teacher.requires_grad_()])),
     )
     return distiller(outputs, {})

@@ -95,7 +95,9 @@ def test_in_learning_mode_both_move():
 
 def test_detectors_know_the_truth_at_each_location():
     boxes, labels = [torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 8.0, 16.0, 16.0]])], [torch.tensor([1, 0])]
-    output = RoleOutput(valid=torch.ones(1, 16, 16, dtype=torch.bool), gt_boxes=boxes, gt_labels=labels)
+    output = RoleOutput(
+        truth=lambda: dict(valid=torch.ones(1, 16, 16, dtype=torch.bool), gt_boxes=boxes, gt_labels=labels)
+    )
     targets = targets_like(output, torch.zeros(2, 2, 2, 2))  # two priors
     expected = torch.tensor([[[0, 0], [0, 1]], [[1, 0], [0, 0]]]).bool()
     assert torch.equal(targets, expected.expand(2, 2, 2, 2))

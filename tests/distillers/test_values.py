@@ -32,7 +32,7 @@ def outputs(**taps):
     for role in ROLES:
         mine = {name: [torch.randn(*shape, generator=generator, requires_grad=True) for shape in shapes]
                 for name, shapes in taps.items()}  # fmt: skip
-        found[role] = RoleOutput(taps=mine, labels=labels, valid=labels != 255)
+        found[role] = RoleOutput(taps=mine, truth=lambda: dict(labels=labels, valid=labels != 255))
     return found
 
 
