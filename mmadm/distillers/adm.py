@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, levels_of, matched, names
@@ -122,24 +121,22 @@ class ADM(Distiller):
             student_learns, teacher_learns = self._learns(edge)
             if not (student_learns or teacher_learns):
                 continue
-            pairs = matched(edge, outputs, connectors)
+            pairs, similarities = matched(edge, outputs, connectors), []
             for student, teacher in pairs:
-                # one map serves both losses: its two factors are unit vectors, each detached for the other's learner
-                # eps: where a ReLU leaves only zeros, the gradient is up to 1 / eps and has to fit float16
-                unit_s, unit_t = (F.normalize(x.float(), dim=1, eps=1e-4) for x in (student, teacher))
                 if student_learns:
-                    similarity = (unit_s * unit_t.detach()).sum(dim=1)
+                    similarity = similarity_map(student, teacher.detach())
                     if self.avatars is None:
                         term = self.consensus * consensus_from_map(similarity, **self.options)
                     else:
                         term = self.consensus * self.avatars(self._consensus, student, teacher.detach())[0]
                     terms.setdefault(f'{edge.learner}.loss_consensus', []).append(term)
                 if teacher_learns:
-                    similarity = (unit_s.detach() * unit_t).sum(dim=1)
+                    similarity = similarity_map(student.detach(), teacher)
                     term = self.divergence * divergence_from_map(similarity, **self.options)
                     terms.setdefault(f'{edge.source}.loss_divergence', []).append(term)
-                terms.setdefault(f'{edge.learner}.similarity', []).append(similarity.detach().mean())
-            for key, value in self._observations(edge, pairs, outputs):
+                similarities.append(similarity.detach())
+                terms.setdefault(f'{edge.learner}.similarity', []).append(similarities[-1].mean())
+            for key, value in self._observations(edge, similarities, outputs):
                 terms.setdefault(key, []).append(value)
         return {key: torch.stack(values).mean() for key, values in terms.items()}
 
@@ -148,19 +145,18 @@ class ADM(Distiller):
 
     @torch.no_grad()
     def _observations(
-        self, edge: Edge, pairs: Sequence[tuple[Tensor, Tensor]], outputs: Outputs
+        self, edge: Edge, similarities: Sequence[Tensor], outputs: Outputs
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield how the maps of each level lie on ground-truth objects, see ``foreground``."""
         if self.foreground is False:
             return
         classes = None if self.foreground is True else self.foreground
-        for (student, teacher), own in zip(pairs, levels_of(edge, outputs)[0], strict=True):
+        for similarity, student, teacher in zip(similarities, *levels_of(edge, outputs), strict=True):
             objects = objects_like(outputs[edge.learner], teacher, classes)
             if objects is None:
                 return
-            similarity = similarity_map(student, teacher)
             uniform = torch.full_like(similarity, 1 / similarity[0].numel())
-            active = {edge.learner: resize_like(attention_map(own), teacher), edge.source: attention_map(teacher)}
+            active = {edge.learner: resize_like(attention_map(student), teacher), edge.source: attention_map(teacher)}
             weights = region_weights(similarity, **self.options)
             yield f'{edge.learner}.foreground', foreground_share(weights, objects)
             yield f'{edge.learner}.foreground_area', foreground_share(uniform, objects)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Region = Literal['softmax', 'topk', 'uniform']
@@ -32,8 +31,10 @@ def similarity_map(student: Tensor, teacher: Tensor) -> Tensor:
             f'similarity_map: expected two maps of one shape (N, C, H, W), found student {tuple(student.shape)} '
             f'and teacher {tuple(teacher.shape)}'
         )
-    # float32: squares of half precision features overflow
-    return F.cosine_similarity(student.float(), teacher.float(), dim=1)
+    student, teacher = student.float(), teacher.float()  # squares of half precision features overflow
+    # two thirds of the time of F.cosine_similarity; the floor keeps the gradient at positions of zeros within float16
+    lengths = [x.square().sum(dim=1).clamp(min=1e-8).rsqrt() for x in (student, teacher)]
+    return (student * teacher).sum(dim=1) * lengths[0] * lengths[1]
 
 
 def region_weights(score: Tensor, tau: float, region: Region, share: float) -> Tensor:
