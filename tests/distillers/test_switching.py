@@ -8,8 +8,6 @@ import torch
 from tiny import batch, distillation, plain_optimiser, segmentor, train
 
 from mmadm.distillers import SwitOKD
-from mmadm.distillers.truth import targets_like
-from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError
 
 ADM = dict(type='ADM', at='feats')
@@ -91,15 +89,6 @@ def test_in_learning_mode_both_move():
     assert log['teacher.expert'] == 0 and log['teacher.loss'] > 0
     moved = {k.split('.')[1] for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert moved == {'student', 'teacher'}
-
-
-def test_detectors_know_the_truth_at_each_location():
-    boxes, labels = [torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 8.0, 16.0, 16.0]])], [torch.tensor([1, 0])]
-    output = RoleOutput(valid=torch.ones(1, 16, 16, dtype=torch.bool), gt_boxes=boxes, gt_labels=labels)
-    targets = targets_like(output, torch.zeros(2, 2, 2, 2))  # two priors
-    expected = torch.tensor([[[0, 0], [0, 1]], [[1, 0], [0, 0]]]).bool()
-    assert torch.equal(targets, expected.expand(2, 2, 2, 2))
-    assert targets_like(output, torch.zeros(5, 2)) is None
 
 
 @pytest.mark.parametrize(
