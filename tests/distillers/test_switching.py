@@ -120,5 +120,18 @@ def test_other_numbers_of_classes_are_refused():
         distillation(roles=dict(student=segmentor(4, classes=3), teacher=segmentor(8)), distillers=[KDCL])
 
 
+def test_two_distillers_cannot_pause_one_role():
+    message = r"distillers\[0\] and model.distillers\[2\]: both may pause role 'teacher'.*remove one"
+    peers = {name: segmentor(4) for name in ('student', 'peer', 'teacher', 'other')}
+    with pytest.raises(ConfigError, match=message):
+        distillation(roles=peers, distillers=[SWITCH, ADM, dict(SWITCH, student='peer')])
+    both = distillation(roles=peers, distillers=[SWITCH, dict(SWITCH, student='peer', teacher='other')])
+    log = train(both, steps=1)[0]
+    assert {'teacher.expert', 'other.expert'} <= set(log)
+    # a weight of 0 never decides anything
+    log = train(distillation(roles=peers, distillers=[dict(SWITCH, weight=0.0), dict(SWITCH, student='peer')]), steps=1)
+    assert 'student.loss_switokd' not in log[0] and 'peer.loss_switokd' in log[0]
+
+
 def test_the_teacher_is_announced_as_pausing():
     assert SwitOKD().may_pause == distillation(distillers=[SWITCH]).may_pause == {'teacher'}
