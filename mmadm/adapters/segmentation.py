@@ -92,7 +92,10 @@ class SegmentationAdapter(Adapter):
         return f'{type(self._head(model)).__name__} has no `conv_seg`, so no tap `logits`; tap a module path.'
 
     def _binary(self, model: nn.Module) -> bool:
-        losses = self._head(model).loss_decode
+        head = self._head(model)
+        if head.out_channels == 1:  # stock mmseg predicts a single channel by a sigmoid, whatever it has learnt from
+            return True
+        losses = head.loss_decode
         listed = losses if isinstance(losses, nn.ModuleList) else [losses]
         # DiceLoss has use_sigmoid too, but stands beside the loss that says what the scores are
         kinds = ('CrossEntropyLoss', 'FocalLoss')

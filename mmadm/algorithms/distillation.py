@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmadm.algorithms.frozen import compile_around, lowered, teacher_precision
 from mmadm.algorithms.partial import freeze_all_but, set_mode
-from mmadm.algorithms.pause import buffer_copies, restore_buffers
+from mmadm.algorithms.pause import buffer_copies, check_one_decides, restore_buffers
 from mmadm.algorithms.prefix import Prefix, recorded, replayed, shared_paths
 from mmadm.algorithms.preprocessor import RolePreprocessor
 from mmadm.algorithms.roles import build_roles, check_names
@@ -222,6 +222,7 @@ class Distillation(BaseModel, TapViews):
                     raise ConfigError(f'model.distillers[{index}]: no role {role!r}; {near_matches(role, self.roles)}')
             kind = type(distiller).__name__.lower()
             built[kind if kind not in built else f'{kind}_{index}'] = distiller
+        check_one_decides(built.values())
         return built
 
     def _infer_connectors(self, copies: Mapping[str, str]) -> None:

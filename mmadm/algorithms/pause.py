@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
+
+from mmadm.distillers import Distiller
+from mmadm.utils.errors import ConfigError
+
+
+def check_one_decides(distillers: Iterable[Distiller]) -> None:
+    """Raise ConfigError if two of the distillers may pause one role, of whose decisions one would be lost.
+
+    Args:
+        distillers: In the order of ``model.distillers``.
+    """
+    deciding: dict[str, int] = {}
+    for index, distiller in enumerate(distillers):
+        for role in distiller.may_pause if distiller.weighted else ():
+            first = deciding.setdefault(role, index)
+            if first != index:
+                raise ConfigError(
+                    f'model.distillers[{first}] and model.distillers[{index}]: both may pause role {role!r}, but only '
+                    'one can decide; remove one, set its weight to 0 or give it another teacher'
+                )
 
 
 def buffer_copies(role: nn.Module) -> list[Tensor]:

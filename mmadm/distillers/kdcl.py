@@ -33,7 +33,8 @@ _ENSEMBLES: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
 class KDCL(Distiller):
     """Every role r learns ``weight * tau^2 * KL(sg(p*) || p_r)`` from an ensemble of all roles.
 
-    Per pixel for segmentation, per location and class for detectors with class maps; the mean over levels.
+    Per pixel for segmentation, per location for detectors with class maps, and per class where each has a sigmoid; the
+    mean over levels.
 
     Args:
         roles: At least two role names.

@@ -13,30 +13,63 @@ from mmadm.structures import RoleOutput
 
 
 def targets_like(output: RoleOutput, reference: Tensor) -> Tensor | None:
-    """What is true at each position of class maps.
+    """What is true at each position of class scores.
+
+    Segmentation: the label, resized to the nearest; a single channel stands for class 1, as in stock mmseg. Detectors
+    with class maps: the boxes in which the centre of the position lies; stock heads assign fewer positions, each by a
+    rule of its own.
 
     Args:
-        output: What the role produced.
+        output: What the role produced; ``binary`` says which of the two forms its scores need.
         reference: Its logits (N * A, K, h, w).
 
     Returns:
-        Segmentation: class ids (N, h, w), resized to the nearest. Detectors with class maps: bool (N * A, K, h, w),
-        True where the centre of the position lies in a box of the class; stock heads assign fewer positions, each by a
-        rule of its own. None where nothing is known, as for regions of interest.
+        With a sigmoid per class bool (N * A, K, h, w), all False at ignored pixels. With one softmax class ids
+        (N * A, h, w), where ignored pixels keep their id; of several boxes the smallest counts, and outside of all
+        boxes the last channel, which is the background. None where nothing is known, as for regions of interest.
     """
     if reference.dim() != 4:
         return None
+    channels = reference.shape[1]
     if output.labels is not None:
-        labels = output.labels.float().unsqueeze(1)
-        return F.interpolate(labels, size=reference.shape[2:], mode='nearest').squeeze(1).long()
+        labels = _labels_like(output.labels, reference)
+        return _one_hot(labels, channels) if output.binary else labels
     if output.gt_boxes is None or output.gt_labels is None or output.valid is None:
         return None
     image, cells = tuple(output.valid.shape[1:]), tuple(reference.shape[2:])
-    targets = torch.zeros(len(output.gt_boxes), *reference.shape[1:], device=reference.device)
-    for target, boxes, ids in zip(targets, output.gt_boxes, output.gt_labels, strict=True):
-        target.index_add_(0, ids, box_masks(boxes, image, cells).to(target.dtype))
-    targets = targets > 0
+    truth = _classes_of_boxes if output.binary else _class_of_smallest_box
+    targets = torch.stack(
+        [
+            truth(box_masks(boxes, image, cells), boxes, ids, channels)
+            for boxes, ids in zip(output.gt_boxes, output.gt_labels, strict=True)
+        ]
+    )
+    # the priors of a position follow each other in the batch
     return targets.repeat_interleave(reference.shape[0] // targets.shape[0], dim=0)
+
+
+def _labels_like(labels: Tensor, reference: Tensor) -> Tensor:
+    resized = F.interpolate(labels.float().unsqueeze(1), size=reference.shape[2:], mode='nearest')
+    return resized.squeeze(1).long()
+
+
+def _one_hot(labels: Tensor, channels: int) -> Tensor:
+    first = 1 if channels == 1 else 0
+    return labels.unsqueeze(1) == torch.arange(first, first + channels, device=labels.device).reshape(-1, 1, 1)
+
+
+def _classes_of_boxes(masks: Tensor, _boxes: Tensor, ids: Tensor, channels: int) -> Tensor:
+    counts = masks.new_zeros((channels, *masks.shape[1:]), dtype=torch.float)
+    return counts.index_add_(0, ids, masks.float()) > 0
+
+
+def _class_of_smallest_box(masks: Tensor, boxes: Tensor, ids: Tensor, channels: int) -> Tensor:
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    order = areas.argsort(stable=True)
+    # the background as the last box of all, so that every position has one
+    masks = torch.cat([masks[order], masks.new_ones((1, *masks.shape[1:]))])
+    ids = torch.cat([ids[order], ids.new_tensor([channels - 1])])
+    return ids[masks.int().argmax(dim=0)]
 
 
 def objects_like(output: RoleOutput, reference: Tensor, classes: Sequence[int] | None = None) -> Tensor | None:
@@ -51,10 +84,10 @@ def objects_like(output: RoleOutput, reference: Tensor, classes: Sequence[int] |
         Bool (N * A, h, w); None where the data tell nothing of the kind.
     """
     if classes is not None and output.labels is not None:
-        labels = targets_like(output, reference)
-        objects = None if labels is None else torch.isin(labels, torch.tensor(classes, device=labels.device))
+        labels = _labels_like(output.labels, reference)
+        objects = torch.isin(labels, torch.tensor(classes, device=labels.device))
     elif classes is None and output.gt_boxes is not None and output.valid is not None:
         objects = inside_boxes(output.gt_boxes, tuple(output.valid.shape[1:]), tuple(reference.shape[2:]))
     else:
         return None
-    return None if objects is None else objects.repeat_interleave(reference.shape[0] // objects.shape[0], dim=0)
+    return objects.repeat_interleave(reference.shape[0] // objects.shape[0], dim=0)

@@ -118,6 +118,13 @@ def test_the_loss_of_a_segmentor_says_what_its_scores_are(loss, binary):
     assert build_adapter('student', model).probe(model, 64, ['logits']).binary is binary
 
 
+def test_a_single_channel_is_a_sigmoid_whatever_the_loss():
+    cfg = segmentor(4, classes=2)
+    cfg['decode_head'].update(out_channels=1, threshold=0.3, loss_decode=dict(type='DiceLoss', use_sigmoid=True))
+    model = build(cfg)
+    assert build_adapter('student', model).probe(model, 64, ['logits']).binary
+
+
 def test_a_head_without_a_classifier_convolution_says_so():
     cfg = segmentor(4)
     cfg['decode_head'] = dict(

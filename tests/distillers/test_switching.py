@@ -8,8 +8,6 @@ import torch
 from tiny import batch, distillation, plain_optimiser, segmentor, train
 
 from mmadm.distillers import SwitOKD
-from mmadm.distillers.truth import targets_like
-from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError
 
 ADM = dict(type='ADM', at='feats')
@@ -93,17 +91,6 @@ def test_in_learning_mode_both_move():
     assert moved == {'student', 'teacher'}
 
 
-def test_detectors_know_the_truth_at_each_location():
-    boxes, labels = [torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 8.0, 16.0, 16.0]])], [torch.tensor([1, 0])]
-    output = RoleOutput(
-        truth=lambda: dict(valid=torch.ones(1, 16, 16, dtype=torch.bool), gt_boxes=boxes, gt_labels=labels)
-    )
-    targets = targets_like(output, torch.zeros(2, 2, 2, 2))  # two priors
-    expected = torch.tensor([[[0, 0], [0, 1]], [[1, 0], [0, 0]]]).bool()
-    assert torch.equal(targets, expected.expand(2, 2, 2, 2))
-    assert targets_like(output, torch.zeros(5, 2)) is None
-
-
 @pytest.mark.parametrize(
     ('distiller', 'message'),
     [
@@ -131,6 +118,19 @@ def test_regions_of_interest_have_no_truth_at_a_position():
 def test_other_numbers_of_classes_are_refused():
     with pytest.raises(ConfigError, match='predicts 3 classes'):
         distillation(roles=dict(student=segmentor(4, classes=3), teacher=segmentor(8)), distillers=[KDCL])
+
+
+def test_two_distillers_cannot_pause_one_role():
+    message = r"distillers\[0\] and model.distillers\[2\]: both may pause role 'teacher'.*remove one"
+    peers = {name: segmentor(4) for name in ('student', 'peer', 'teacher', 'other')}
+    with pytest.raises(ConfigError, match=message):
+        distillation(roles=peers, distillers=[SWITCH, ADM, dict(SWITCH, student='peer')])
+    both = distillation(roles=peers, distillers=[SWITCH, dict(SWITCH, student='peer', teacher='other')])
+    log = train(both, steps=1)[0]
+    assert {'teacher.expert', 'other.expert'} <= set(log)
+    # a weight of 0 never decides anything
+    log = train(distillation(roles=peers, distillers=[dict(SWITCH, weight=0.0), dict(SWITCH, student='peer')]), steps=1)
+    assert 'student.loss_switokd' not in log[0] and 'peer.loss_switokd' in log[0]
 
 
 def test_the_teacher_is_announced_as_pausing():
