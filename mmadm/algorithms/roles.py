@@ -12,13 +12,13 @@ from torch import nn
 
 from mmadm.adapters import Adapter, build_adapter
 from mmadm.registry import MODELS
-from mmadm.utils.config import role_model_cfg, without_pretrained
+from mmadm.utils.config import SHARED_OPTIMISER_KEYS, role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError, near_matches
 from mmadm.utils.random import role_stream
 from mmadm.utils.weights import load_role_weights
 
 #: keys that stand beside the roles in ``optim_wrapper`` and in its state
-RESERVED = ('type', 'constructor', 'dtype', 'loss_scale', 'loss_scaler', 'accumulative_counts')
+RESERVED = (*SHARED_OPTIMISER_KEYS, 'constructor', 'loss_scaler')
 
 
 @dataclass(frozen=True)

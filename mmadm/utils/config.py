@@ -1,4 +1,4 @@
-"""Where a role's stock model config comes from."""
+"""Where a role's stock model config comes from, and which keys stand beside roles."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from mmadm.utils.errors import ConfigError, near_matches
+
+#: Keys of ``optim_wrapper`` that stand beside the roles and hold for all of them
+SHARED_OPTIMISER_KEYS = ('type', 'dtype', 'loss_scale', 'accumulative_counts')
 
 
 def resolve_config(name: str | Path) -> Path:
