@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmadm.registry import HOOKS
-from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.errors import ConfigError, near_matches, require_list
 from mmadm.utils.unwrap import unwrapped
 
 #: With fewer input channels the CPU backward of a strided 1x1 convolution in channels-last corrupts memory (torch 2.13)
@@ -23,9 +23,13 @@ class ChannelsLastHook(Hook):
 
     Args:
         roles: Only these roles of a distillation; by default the whole model.
+
+    Raises:
+        ConfigError: If ``roles`` is a string.
     """
 
     def __init__(self, roles: Sequence[str] | None = None) -> None:
+        require_list('custom_hooks: mmadm.ChannelsLastHook.roles', roles)
         self.roles = roles
 
     def before_train(self, runner: Runner) -> None:
