@@ -62,8 +62,9 @@ class Page:
         self.namespace: dict[str, Any] = {'__name__': path.stem}
         self.text = path.read_text(encoding='utf-8')
 
-    def check(self) -> None:
-        """Check all blocks in order."""
+    def check(self) -> int:
+        """Check all blocks in order; returns their number."""
+        checked = 0
         for block in MarkdownIt().parse(self.text):
             assert block.type != 'code_block', f'{self.path.name}: an indented block of unknown kind: {block.content}'
             if block.type != 'fence':
@@ -71,6 +72,8 @@ class Page:
             checks = {'python': self.python, 'python mmrazor': self.mmrazor, 'bash': self.bash}
             assert block.info in checks, f'{self.path.name}:{block.map[0]}: unknown kind of block {block.info!r}'
             checks[block.info](block.content, block.map[0] + 1)
+            checked += 1
+        return checked
 
     def python(self, source: str, line: int) -> None:
         """A config, a file or a part of a program."""
@@ -270,4 +273,5 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_block_does_what_it_shows(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        Page(path, folder, monkeypatch).check()
+        page = Page(path, folder, monkeypatch)
+        assert page.check() == len(re.findall(r'^ *```\w', page.text, re.MULTILINE))
