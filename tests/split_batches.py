@@ -18,6 +18,8 @@ from tiny import batch, segmentor
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mmadm.utils.unwrap import unwrapped
+
 Weights = dict[str, Tensor]
 Run = dict[str, Weights]
 
@@ -81,16 +83,12 @@ class Snapshots(Hook):
         self.taken: Run = {}
 
     def before_train(self, runner: Runner) -> None:
-        self.taken['start'] = trained(_unwrapped(runner))
+        self.taken['start'] = trained(unwrapped(runner.model))
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if batch_idx == 0:
-            params = _unwrapped(runner).named_parameters()
+            params = unwrapped(runner.model).named_parameters()
             self.taken['gradients'] = {name: p.grad.clone() for name, p in params if p.grad is not None}
-
-
-def _unwrapped(runner: Runner) -> nn.Module:
-    return getattr(runner.model, 'module', runner.model)
 
 
 def run(work_dir: Path, optim_wrapper: dict, batch_size: int, launcher: str = 'none', counts: int = 1) -> Run:
@@ -113,7 +111,7 @@ def run(work_dir: Path, optim_wrapper: dict, batch_size: int, launcher: str = 'n
         cfg=dict(model_wrapper_cfg=dict(broadcast_buffers=False, device_ids=None), work_dir=str(work_dir)),
     )
     runner.train()
-    return {**snapshots.taken, 'end': trained(_unwrapped(runner))}
+    return {**snapshots.taken, 'end': trained(unwrapped(runner.model))}
 
 
 def run_rank(rank: int, folder: Path, optim_wrappers: dict[str, dict]) -> None:

@@ -38,6 +38,7 @@ from mmengine.registry import HOOKS, LOOPS, TRANSFORMS, DefaultScope
 from shrink import small
 from test_code_quality import forbidden_calls
 from test_import_direction import violations
+from test_zoo import OWN
 from tiny_runs import load_tool
 
 from mmadm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
@@ -61,8 +62,9 @@ class Page:
         self.namespace: dict[str, Any] = {'__name__': path.stem}
         self.text = path.read_text(encoding='utf-8')
 
-    def check(self) -> None:
-        """Check all blocks in order."""
+    def check(self) -> int:
+        """Check all blocks in order; returns their number."""
+        checked = 0
         for block in MarkdownIt().parse(self.text):
             assert block.type != 'code_block', f'{self.path.name}: an indented block of unknown kind: {block.content}'
             if block.type != 'fence':
@@ -70,6 +72,8 @@ class Page:
             checks = {'python': self.python, 'python mmrazor': self.mmrazor, 'bash': self.bash}
             assert block.info in checks, f'{self.path.name}:{block.map[0]}: unknown kind of block {block.info!r}'
             checks[block.info](block.content, block.map[0] + 1)
+            checked += 1
+        return checked
 
     def python(self, source: str, line: int) -> None:
         """A config, a file or a part of a program."""
@@ -78,9 +82,8 @@ class Page:
         named = re.match(r'# (\S+\.py)\n', source)
         inherits = '_base_' in assigned and not named
         if inherits or (named and named[1].startswith('configs/')):
-            file = self.folder / (named[1] if named else f'configs/page/line{line}.py')
-            file.parent.mkdir(exist_ok=True)
-            assert not file.parent.is_symlink(), f'{file.parent.name} is a folder of the repository: choose another'
+            file = self.folder / (named[1] if named else f'configs/{OWN}/line{line}.py')
+            assert file.parent.name == OWN, f'{self.path.name}:{line}: a config of the reader lies in configs/{OWN}'
             file.write_text(source)
             check_config(file)
         elif named:
@@ -254,9 +257,10 @@ def write_trained(file: Path, role: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with the repository's configs, and nothing that a page does outlasts its test."""
-    (tmp_path / 'configs').mkdir()
+    (tmp_path / 'configs' / OWN).mkdir(parents=True)
     for part in (ROOT / 'configs').iterdir():
-        (tmp_path / 'configs' / part.name).symlink_to(part)
+        if part.name != OWN:
+            (tmp_path / 'configs' / part.name).symlink_to(part)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('MMADM_DATA', os.environ.get('MMADM_DATA', 'data'))
     MODELS.import_from_location()
@@ -269,4 +273,5 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_block_does_what_it_shows(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        Page(path, folder, monkeypatch).check()
+        page = Page(path, folder, monkeypatch)
+        assert page.check() == len(re.findall(r'^ *```\w', page.text, re.MULTILINE))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +17,7 @@ from mmadm.utils.checkpoint import check_same_tensors, read_checkpoint  # noqa: 
 from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable  # noqa: E402
 from mmadm.utils.errors import ConfigError  # noqa: E402
 from mmadm.utils.export import read_role, role_config  # noqa: E402
+from mmadm.utils.unwrap import unwrapped  # noqa: E402
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.show_dir:
             paint_into(cfg, args.show_dir)
         runner = Runner.from_cfg(cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         check_same_tensors(model.state_dict(), checkpoint['state_dict'], args.checkpoint)
         model.load_state_dict(checkpoint['state_dict'])
         runner.test()

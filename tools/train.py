@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +18,7 @@ from mmadm.utils.checkpoint import RESUMABLE, check_same_tensors, newest_checkpo
 from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable  # noqa: E402
 from mmadm.utils.errors import ConfigError  # noqa: E402
 from mmadm.utils.heap import keep_freed_memory  # noqa: E402
+from mmadm.utils.unwrap import unwrapped  # noqa: E402
 
 NEWEST = 'newest'
 
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keep_freed_memory()
         runner = Runner.from_cfg(cfg)
         if checkpoint is not None:
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            model = unwrapped(runner.model)
             check_same_tensors(model.state_dict(), read_checkpoint(checkpoint)['state_dict'], checkpoint)
         runner.train()
 

@@ -79,7 +79,7 @@ class Distillation(BaseModel, TapViews):
         self._adapters = adapters
         for name in self.frozen:
             self.roles[name].requires_grad_(False).eval()
-        self._parts = {name: list(cfg.get('train', ())) if 'type' not in cfg else [] for name, cfg in roles.items()}
+        self._parts = {name: list(cfg.get('train', ())) for name, cfg in roles.items()}
         for name in (role for role in trainable if self._parts[role]):
             freeze_all_but(name, self.roles[name], self._parts[name])
         self.distillers = nn.ModuleDict(self._build_distillers(distillers))

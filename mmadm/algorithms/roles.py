@@ -12,13 +12,13 @@ from torch import nn
 
 from mmadm.adapters import Adapter, build_adapter
 from mmadm.registry import MODELS
-from mmadm.utils.config import role_model_cfg, without_pretrained
-from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.config import SHARED_OPTIMISER_KEYS, role_model_cfg, without_pretrained
+from mmadm.utils.errors import ConfigError, near_matches, require_list
 from mmadm.utils.random import role_stream
 from mmadm.utils.weights import load_role_weights
 
 #: keys that stand beside the roles in ``optim_wrapper`` and in its state
-RESERVED = ('type', 'constructor', 'dtype', 'loss_scale', 'loss_scaler', 'accumulative_counts')
+RESERVED = (*SHARED_OPTIMISER_KEYS, 'constructor', 'loss_scaler')
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,11 @@ def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) ->
     """Check that frozen and deploy name roles and that something is left to train.
 
     Raises:
-        ConfigError: If not.
+        ConfigError: If not, or if ``frozen`` is a string.
     """
     if not roles:
         raise ConfigError('model.roles is empty: name at least one role, such as student=dict(cfg=...)')
+    require_list('model.frozen', frozen)
     for key, name in [*(('model.frozen', name) for name in frozen), ('model.deploy', deploy)]:
         if name not in roles:
             raise ConfigError(f'{key}={name!r} is not a role; {near_matches(name, roles)}')
@@ -85,8 +86,7 @@ def build_roles(
             raise ConfigError(f'model.roles.{name}: {error}') from error
         if data_preprocessor is not None:
             cfg.setdefault('data_preprocessor', dict(data_preprocessor))
-        # a full model dict has no place for a checkpoint, so only the short form is asked
-        checkpoint = None if 'type' in role_cfg else role_cfg.get('checkpoint')
+        checkpoint = role_cfg.get('checkpoint')
         with role_stream(index):
             built[name] = _build_stock(name, without_pretrained(cfg) if checkpoint else cfg)
         adapters[name] = build_adapter(name, built[name])

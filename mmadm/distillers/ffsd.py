@@ -20,7 +20,7 @@ from mmadm.modules import resize_like
 from mmadm.modules.fusion import FeatureFusion, LeaderTransform, SelfDistillation
 from mmadm.registry import MODELS
 from mmadm.structures import RoleOutput
-from mmadm.utils.errors import ConfigError
+from mmadm.utils.errors import ConfigError, require_list
 from mmadm.utils.random import current_iteration
 
 FUSION, CHAIN = 'fusion', 'self_distillation'
@@ -47,7 +47,7 @@ class FFSD(Distiller):
         schedule: See :class:`Distiller`.
 
     Raises:
-        ConfigError: If there are fewer than two students or the leader is one of them.
+        ConfigError: If there are fewer than two students or the leader is one of them; if ``shallow`` is a string.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class FFSD(Distiller):
         self.students = names(students, 'FFSD.students')
         if len(self.students) < 2 or leader in self.students:
             raise ConfigError(f'FFSD.students={list(students)}: needs at least two, and {leader!r} not among them')
+        require_list('FFSD.shallow', shallow)
         self.leader = leader
         self.at = at
         self.shallow = list(shallow)

@@ -7,12 +7,12 @@ from copy import deepcopy
 from typing import Any
 
 from mmengine.evaluator import Evaluator
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, ValLoop
 from torch.utils.data import DataLoader
 
 from mmadm.registry import LOOPS
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.unwrap import unwrapped
 
 
 @LOOPS.register_module()
@@ -41,8 +41,7 @@ class RoleValLoop(ValLoop):
         role_val: bool = False,
     ) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
-        # the model itself, as a wrapper (DDP) passes on calls but not attributes
-        self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._model = unwrapped(runner.model)
         if not hasattr(self._model, 'predicting'):
             raise ConfigError(
                 f'val_cfg.type: mmadm.RoleValLoop scores roles, but {type(self._model).__name__} has none; use ValLoop'

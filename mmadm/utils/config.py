@@ -1,4 +1,4 @@
-"""Where a role's stock model config comes from."""
+"""Where a role's stock model config comes from, and which keys stand beside roles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.errors import ConfigError, near_matches, require_list
+
+#: Keys of ``optim_wrapper`` that stand beside the roles and hold for all of them
+SHARED_OPTIMISER_KEYS = ('type', 'dtype', 'loss_scale', 'accumulative_counts')
+_ROLE_KEYS = ('cfg', 'like', 'checkpoint', 'train')
 
 
 def resolve_config(name: str | Path) -> Path:
@@ -90,10 +94,12 @@ def role_cfgs(roles: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, 
         Role configs in the forms that :func:`role_model_cfg` takes.
 
     Raises:
-        ConfigError: If there is no such role, or it is like another one itself.
+        ConfigError: If there is no such role, or it is like another one itself; if a role has a key that would be
+            ignored.
     """
     resolved = {}
     for name, cfg in roles.items():
+        _check_keys(f'model.roles.{name}', cfg)
         other = cfg.get('like')
         if other is None:
             resolved[name] = cfg
@@ -127,6 +133,24 @@ def without_pretrained(model_cfg: dict[str, Any]) -> dict[str, Any]:
 
     cleaned: dict[str, Any] = clean(model_cfg)
     return cleaned
+
+
+def _check_keys(where: str, role_cfg: Mapping[str, Any], known: tuple[str, ...] = _ROLE_KEYS) -> None:
+    """Refuse options inside a model dict, unknown ones beside ``cfg`` or ``like``, and a string for ``train``."""
+    if 'type' in role_cfg:
+        for key in _ROLE_KEYS:
+            if key in role_cfg:
+                raise ConfigError(
+                    f'{where}.{key}: stands in a model dict (one with `type`); write dict(cfg=<model dict>, '
+                    'checkpoint=..., train=[...]), with _delete_=True if the model dict comes from a _base_ file'
+                )
+    elif 'cfg' in role_cfg or 'like' in role_cfg:
+        for key in role_cfg:
+            if key not in known:
+                raise ConfigError(f'{where}.{key}: unknown; {near_matches(key, known)}')
+        require_list(f'{where}.train', role_cfg.get('train'))
+        if isinstance(role_cfg.get('cfg'), Mapping):
+            _check_keys(f'{where}.cfg', role_cfg['cfg'], known=('cfg',))
 
 
 def _plain(cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,20 @@ class NonFiniteLossError(RuntimeError):
     """A loss became NaN or infinite during training."""
 
 
+def require_list(key: str, value: object) -> None:
+    """Refuse a string where a list of them is meant: it would be read letter by letter.
+
+    Args:
+        key: Config key to name in the error.
+        value: What the user wrote.
+
+    Raises:
+        ConfigError: If it is a string.
+    """
+    if isinstance(value, str):
+        raise ConfigError(f'{key}={value!r}: must be a list: {[value]}')
+
+
 def near_matches(name: str, valid: Iterable[str]) -> str:
     """Say which valid names come nearest to a wrong one.
 

@@ -11,12 +11,11 @@ from typing import Any
 from mmengine.config import Config
 
 from mmadm.utils.checkpoint import read_checkpoint
-from mmadm.utils.config import role_cfgs, role_model_cfg
+from mmadm.utils.config import SHARED_OPTIMISER_KEYS, role_cfgs, role_model_cfg
 from mmadm.utils.errors import CheckpointError, ConfigError, near_matches
 
 _TRAINING = ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler')
 _ROLE_OPTIMISERS = 'mmadm.RoleOptimWrapperConstructor'
-_SHARED_OPTIONS = ('type', 'dtype', 'loss_scale', 'accumulative_counts')
 
 
 def role_file(path: str | Path, role: str) -> Path:
@@ -122,7 +121,7 @@ def _keep_training(stock: Config, role: str, frozen: bool) -> None:
         return
     wrapper = stock.optim_wrapper
     if wrapper.get('constructor') == _ROLE_OPTIMISERS:
-        shared = {key: wrapper[key] for key in _SHARED_OPTIONS if key in wrapper}
+        shared = {key: wrapper[key] for key in SHARED_OPTIMISER_KEYS if key in wrapper}
         stock.optim_wrapper = {'type': 'OptimWrapper', **shared, **wrapper[role]}
     schedule = stock.get('param_scheduler')
     if isinstance(schedule, Mapping) and 'type' not in schedule:

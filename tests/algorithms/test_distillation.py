@@ -209,6 +209,7 @@ def test_a_full_checkpoint_is_recognised(teacher_file):
         (dict(roles=dict(student=segmentor(4), type=segmentor(4))), 'key of optim_wrapper'),
         (dict(deploy='studnet'), "did you mean 'student'"),
         (dict(frozen=['techer']), "model.frozen='techer' is not a role; did you mean 'teacher'"),
+        (dict(frozen='teacher'), r"model\.frozen='teacher': must be a list: \['teacher'\]"),
         (dict(frozen=['student', 'teacher']), 'nothing would be trained'),
         (dict(distillers=[dict(MUTUAL, roles=['student', 'techer'])]), r"distillers\[0\]: no role 'techer'.*'teacher'"),
         (dict(distillers=[dict(ADM, at='backbone.layer5')]), r"no tap 'backbone.layer5'; did you mean 'backbone.layer"),

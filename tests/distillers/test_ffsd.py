@@ -143,6 +143,7 @@ def test_a_chain_reaches_larger_maps_and_keeps_equal_ones():
         (dict(distillers=[dict(FFSD, students=['first'])]), 'needs at least two'),
         (dict(distillers=[dict(FFSD, students=['first', 'leader'])]), "'leader' not among them"),
         (dict(distillers=[dict(FFSD, shallow=['backbone.layer9'])]), 'backbone.layer'),
+        (dict(distillers=[dict(FFSD, shallow='feats')]), r"FFSD\.shallow='feats': must be a list: \['feats'\]"),
     ],
 )
 def test_what_cannot_work_is_refused(options, message):

@@ -161,6 +161,8 @@ def test_a_detection_bridge_is_neck_and_head(tmp_path):
 def test_a_role_like_another_can_be_exported_as_it():
     roles = dict(teacher=dict(cfg='a.py', checkpoint='b.pth'), bridge=dict(like='teacher', train=['x']))
     assert role_cfgs(roles)['bridge'] == dict(cfg='a.py', checkpoint='b.pth', train=['x'])
+    roles['bridge']['checkpoint'] = 'c.pth'
+    assert role_cfgs(roles)['bridge'] == dict(cfg='a.py', checkpoint='c.pth', train=['x'])
     assert role_cfgs(dict(teacher=segmentor(4), bridge=dict(like='teacher')))['bridge'] == dict(cfg=segmentor(4))
 
 

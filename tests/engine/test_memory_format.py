@@ -24,3 +24,8 @@ def test_a_convolution_that_would_crash_is_named():
     assert model.backbone.layer2[0].conv1.weight.is_contiguous()
     model.requires_grad_(False)
     ChannelsLastHook().before_train(SimpleNamespace(model=model))
+
+
+def test_one_role_has_to_be_a_list_too():
+    with pytest.raises(ConfigError, match=r"ChannelsLastHook\.roles='student': must be a list: \['student'\]"):
+        ChannelsLastHook(roles='student')

@@ -84,6 +84,7 @@ class _Car:
         return [side for side, turned in zip(box, u1 * v2 - v1 * u2 < 0, strict=True) if turned]
 
     def fill(self, face: Array, colour: tuple[float, ...] | Array, shade: float = 1.0) -> None:
+        """Paint a face, given in the car's frame, in a colour times a brightness."""
         self.canvas.face(self.world(face), colour, self.ident, shade)
 
     def shade(self, side: str) -> float:

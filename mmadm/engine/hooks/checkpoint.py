@@ -7,7 +7,6 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmadm.engine.atomic import BACKEND_ARGS
@@ -16,6 +15,7 @@ from mmadm.registry import HOOKS
 from mmadm.utils.checkpoint import remove_leftovers, write_checkpoint
 from mmadm.utils.errors import ConfigError, near_matches
 from mmadm.utils.export import extract_role, role_file
+from mmadm.utils.unwrap import unwrapped
 
 
 @HOOKS.register_module()
@@ -52,7 +52,7 @@ class RoleCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Find the deploy role and the folder."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         self._deploy = getattr(model, 'deploy', None)
         super().before_train(runner)
         self._remove_doomed()

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from mmadm.utils.checkpoint import write_checkpoint
 from mmadm.utils.cli import require_writable
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.export import extract_role, role_file
+from mmadm.utils.unwrap import unwrapped
 
 
 @HOOKS.register_module()
@@ -46,7 +46,7 @@ class NonFiniteGuardHook(Hook):
                 gradients of a role that pauses.
         """
         require_writable(runner.work_dir)
-        model = _unwrapped(runner)
+        model = unwrapped(runner.model)
         if getattr(model, 'may_pause', None) and not getattr(runner.model, 'find_unused_parameters', True):
             raise ConfigError(
                 f'find_unused_parameters=False: roles {sorted(model.may_pause)} may pause and then get no gradient, '
@@ -76,12 +76,12 @@ class NonFiniteGuardHook(Hook):
         """Complete the checkpoint that this hook itself saves."""
         if self._saving is not None:
             path, checkpoint[KEY] = self._saving
-            deploy = _unwrapped(runner).deploy
+            deploy = unwrapped(runner.model).deploy
             write_checkpoint(extract_role(checkpoint, deploy), role_file(path, deploy))
 
     def after_train(self, runner: Runner) -> None:
         """Let go of the model."""
-        model = _unwrapped(runner)
+        model = unwrapped(runner.model)
         if hasattr(model, 'before_abort'):
             model.before_abort = None
 
@@ -104,7 +104,3 @@ class NonFiniteGuardHook(Hook):
         else:
             runner.logger.error(f'The state before this iteration is in {path}; --resume {path} goes on from it.')
         self._saving = None
-
-
-def _unwrapped(runner: Runner) -> torch.nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from mmadm.registry import HOOKS
-from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.errors import ConfigError, near_matches, require_list
+from mmadm.utils.unwrap import unwrapped
 
 #: With fewer input channels the CPU backward of a strided 1x1 convolution in channels-last corrupts memory (torch 2.13)
 _FEWEST_CHANNELS = 12
@@ -23,9 +23,13 @@ class ChannelsLastHook(Hook):
 
     Args:
         roles: Only these roles of a distillation; by default the whole model.
+
+    Raises:
+        ConfigError: If ``roles`` is a string.
     """
 
     def __init__(self, roles: Sequence[str] | None = None) -> None:
+        require_list('custom_hooks: mmadm.ChannelsLastHook.roles', roles)
         self.roles = roles
 
     def before_train(self, runner: Runner) -> None:
@@ -35,7 +39,7 @@ class ChannelsLastHook(Hook):
             ConfigError: If there is no such role; on a CPU, if a convolution is so narrow that its backward would
                 crash.
         """
-        parts = self._parts(runner.model.module if is_model_wrapper(runner.model) else runner.model)
+        parts = self._parts(unwrapped(runner.model))
         for part in parts:
             for name, module in part.named_modules():
                 self._check(name, module)

@@ -6,14 +6,13 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from mmadm.engine.generators import undisturbed
 from mmadm.registry import HOOKS
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.overlay import rgb_image, similarity_overlays, spread_indices
+from mmadm.utils.unwrap import unwrapped
 
 
 @HOOKS.register_module()
@@ -48,7 +47,7 @@ class SimilarityVisHook(Hook):
         Raises:
             ConfigError: See the class.
         """
-        model = _unwrapped(runner)
+        model = unwrapped(runner.model)
         if not getattr(model, 'adm', None):
             raise ConfigError(
                 'mmadm.SimilarityVisHook draws what mmadm.ADM sees, but the '
@@ -71,14 +70,10 @@ class SimilarityVisHook(Hook):
         """Draw, if it is time; only the main process has images."""
         if not (self._items and self.every_n_train_iters(runner, self.interval)):
             return
-        model = _unwrapped(runner)
+        model = unwrapped(runner.model)
         with undisturbed():
             for number, item in enumerate(self._items):
                 image = rgb_image(item)
                 for maps in model.similarity_maps(item):
                     for kind, picture in similarity_overlays(image, maps).items():
                         runner.visualizer.add_image(f'{maps.name}_{kind}_{number}', picture, runner.iter + 1)
-
-
-def _unwrapped(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -8,7 +8,6 @@ from typing import Any
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -17,6 +16,7 @@ from mmadm.engine.generators import undisturbed
 from mmadm.registry import HOOKS
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.provenance import normalisation, recorded_classes, recorded_normalisation, same_values
+from mmadm.utils.unwrap import unwrapped
 
 MODES = ('error', 'warn', 'off')
 #: Below this share of what predicting one class everywhere can score, plus a tenth, a mIoU means nothing
@@ -68,7 +68,7 @@ class TeacherGuardHook(Hook):
         Raises:
             ConfigError: Names every fault, on every rank.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         if self.teacher_check == 'off' or not getattr(model, 'frozen', ()) or runner.iter > 0:
             return
         faults = []

@@ -6,16 +6,16 @@ import copy
 from collections import defaultdict
 from typing import Any
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from mmadm.engine.optim.amp import AmpRoleOptimWrapperDict, ScaledOptimWrapper
 from mmadm.engine.optim.wrapper import RoleOptimWrapperDict
 from mmadm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmadm.utils.config import SHARED_OPTIMISER_KEYS
 from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.unwrap import unwrapped
 
-_SHARED_KEYS = ('type', 'dtype', 'loss_scale', 'accumulative_counts')
 _ROLE_KEYS = ('optimizer', 'paramwise_cfg', 'clip_grad')
 _TYPES = ('OptimWrapper', 'AmpOptimWrapper')
 
@@ -49,8 +49,8 @@ class RoleOptimWrapperConstructor:
                 f'optim_wrapper.paramwise_cfg: found {paramwise_cfg} beside the roles; put it into the role it is '
                 'meant for, as optim_wrapper.<role>.paramwise_cfg'
             )
-        self.shared = {key: value for key, value in optim_wrapper_cfg.items() if key in _SHARED_KEYS}
-        self.roles = {key: value for key, value in optim_wrapper_cfg.items() if key not in _SHARED_KEYS}
+        self.shared = {key: value for key, value in optim_wrapper_cfg.items() if key in SHARED_OPTIMISER_KEYS}
+        self.roles = {key: value for key, value in optim_wrapper_cfg.items() if key not in SHARED_OPTIMISER_KEYS}
         self._check_shared()
 
     def __call__(self, model: nn.Module) -> RoleOptimWrapperDict:
@@ -66,8 +66,7 @@ class RoleOptimWrapperConstructor:
             ConfigError: If the entries are not exactly the trainable roles, if one of them cannot be used, or if a
                 trainable parameter is not owned by exactly one role.
         """
-        if is_model_wrapper(model):
-            model = model.module
+        model = unwrapped(model)
         self._check_roles(model)
         shared = dict(self.shared)
         amp = shared.pop('type', 'OptimWrapper') == 'AmpOptimWrapper'
@@ -121,7 +120,7 @@ class RoleOptimWrapperConstructor:
 
 def _hint(key: str, trainable: tuple[str, ...]) -> str:
     if key not in _ROLE_KEYS:
-        return near_matches(key, trainable + _SHARED_KEYS)
+        return near_matches(key, trainable + SHARED_OPTIMISER_KEYS)
     return (
         f'put {key} into each role; if it comes from a _base_ file, add _delete_=True to optim_wrapper, so that what '
         'is inherited is dropped'
@@ -133,7 +132,7 @@ def _check_role_cfg(role: str, cfg: object) -> None:
     if not isinstance(cfg, dict) or not isinstance(cfg.get('optimizer'), dict) or 'type' not in cfg['optimizer']:
         raise ConfigError(f"{where}: found {cfg!r}, need a dict such as dict(optimizer=dict(type='SGD', lr=0.01))")
     for key in cfg:
-        if key in _SHARED_KEYS:
+        if key in SHARED_OPTIMISER_KEYS:
             raise ConfigError(f'{where}.{key}: is the same for all roles; put it beside them, as optim_wrapper.{key}')
         if key not in _ROLE_KEYS:
             raise ConfigError(f'{where}.{key}: unknown; {near_matches(key, _ROLE_KEYS)}')
