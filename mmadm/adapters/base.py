@@ -16,6 +16,9 @@ from mmadm.adapters.taps import Tap, overwritten, split_levels, tapped
 from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError, near_matches
 
+#: Side in pixels of the larger blank image of a model that states no size: a pyramid's level 7 keeps 4 x 4 positions
+LARGE_SIZE = 512
+
 
 class Adapter(ABC):
     """Runs a stock model and reads its taps. The only kind of code that knows a model's inside.
@@ -28,6 +31,7 @@ class Adapter(ABC):
     def __init__(self, name: str, named: dict[str, Tap]) -> None:
         self.name = name
         self._named = named
+        self._outgrew = False  # whether a dry run has needed the larger image
 
     def tap(self, model: nn.Module, name: str) -> Tap:
         """Find what a tap's name stands for.
@@ -44,7 +48,7 @@ class Adapter(ABC):
         found = self._named.get(base, Tap((base,)))
         if base and all(_has_module(model, path) for path in found.paths):
             return replace(found, levels=levels)
-        if base in ('logits', 'boxes'):
+        if base in {'logits', 'boxes', *self._named}:
             raise ConfigError(f'role {self.name!r}: {self._lacks(model, base)}')
         valid = [*self._named, *(path for path, _ in model.named_modules() if path)]
         raise ConfigError(f'role {self.name!r} has no tap {base!r}; {near_matches(base, valid)}')
@@ -102,11 +106,14 @@ class Adapter(ABC):
 
         Args:
             model: The role's network, in eval mode.
-            size: Side of the image in pixels.
+            size: Side of the image in pixels. A network that does not take it gets one of the size that it states.
             taps: Names of the taps to read.
+
+        Raises:
+            ConfigError: If a tap does not exist, or no image goes through the network.
         """
         with overwritten(model, self._resolve(model, taps)) as changed:
-            found = self._probe(model, size, taps)
+            found = self._dry_run(model, (size, size), taps)
         for tap in sorted(changed):
             MMLogger.get_current_instance().warning(
                 f'role {self.name!r}: what is read at tap {tap!r} is changed in place by a later module, such as '
@@ -126,8 +133,25 @@ class Adapter(ABC):
             'and single-stage detectors have'
         )
 
-    def _probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
-        return self.features(model, torch.zeros(1, 3, size, size), taps)
+    def _dry_run(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
+        """Read taps on a small blank image; on a larger one if that is too small for a network, or its size fixed."""
+        own, failed = _own_size(model), None
+        for shape in [own] if self._outgrew else [size, own]:
+            try:
+                return self._probe(model, shape, taps)
+            except ConfigError:
+                raise
+            except Exception as error:  # networks fail in many ways; the larger image shows if the size is to blame
+                failed, self._outgrew = error, True
+        raise ConfigError(
+            f'role {self.name!r}: no blank image goes through {type(model).__name__} up to {", ".join(taps)}, '
+            f'neither of {size[0]} x {size[1]} pixels nor of {own[0]} x {own[1]} ({type(failed).__name__}: '
+            f'{failed}). The latter is `data_preprocessor.size`, else `backbone.img_size`, else {LARGE_SIZE}: set '
+            'these right if the network takes one size only, or tap another module.'
+        ) from failed
+
+    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
+        return self.features(model, torch.zeros(1, 3, *size), taps)
 
     @abstractmethod
     def check_data(self, model: nn.Module, dataset: Any) -> None:
@@ -135,7 +159,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def _lacks(self, model: nn.Module, tap: str) -> str:
-        """Say why there is no tap ``logits`` or ``boxes``, and what to do."""
+        """Say why there is no tap ``logits``, ``boxes`` or another named one, and what to do."""
 
     @abstractmethod
     def _binary(self, model: nn.Module) -> bool:
@@ -160,6 +184,12 @@ class Adapter(ABC):
                     'as a module (a whole decode head never is): tap one of its children, `logits` or `feats`.'
                 )
         return collected
+
+
+def _own_size(model: Any) -> tuple[int, int]:
+    """Height and width of the images that a network is trained on, else made for, else large enough for any."""
+    size = getattr(model.data_preprocessor, 'size', None) or getattr(model.backbone, 'img_size', None) or LARGE_SIZE
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _has_module(model: nn.Module, path: str) -> bool:

@@ -19,11 +19,11 @@ class DenseAdapter(Adapter):
     """Runs a stock single-stage detector.
 
     ``logits`` gives for each level (N * A, K, h, w) before the sigmoid, with the A priors of a position folded into the
-    batch; ``boxes`` the regression maps as the head puts them out.
+    batch; ``boxes`` the regression maps as the head puts them out in training, of VFNet the refined ones.
 
     Args:
         name: The role's name, for error messages.
-        model: A detector with a ``bbox_head``.
+        model: A detector with a ``bbox_head``, or with a ``mask_head`` alone (SOLO).
 
     Raises:
         ImportError: If the installed mmdet is outside the range that mmadm knows.
@@ -31,47 +31,54 @@ class DenseAdapter(Adapter):
 
     def __init__(self, name: str, model: nn.Module) -> None:
         require('mmdet')
+        self._head_path = 'mask_head' if model.bbox_head is None else 'bbox_head'
         super().__init__(name, {'feats': Tap((feats_path(model),)), **_head_taps(model.bbox_head)})
 
     def check_data(self, model: nn.Module, dataset: Any) -> None:
         """Check classes and boxes, see :func:`~mmadm.adapters.detection.check_detection_data`."""
-        check_detection_data(self.name, model.bbox_head.num_classes, dataset)
+        check_detection_data(self.name, self._head(model).num_classes, dataset)
 
     def new_head(self, model: nn.Module) -> nn.Module:
         """Make another head with the settings of this one and weights of its own."""
-        head = deepcopy(model.bbox_head)
+        head = deepcopy(self._head(model))
         head._is_init = False  # mmengine's mark that weights have been drawn
         head.init_weights()
         return head
 
+    def _head(self, model: nn.Module) -> Any:
+        return model.get_submodule(self._head_path)
+
     def _lacks(self, model: nn.Module, tap: str) -> str:
         return (
-            f'{type(model.bbox_head).__name__} has no tap `{tap}`: only heads with classification and regression maps '
-            'have it (AnchorHead and AnchorFreeHead with their subclasses: RetinaHead, FCOSHead, ATSSHead, GFLHead, '
-            'RepPointsHead, RTMDetHead, ...). Tap `feats` or a module path.'
+            f'{type(self._head(model)).__name__} has no tap `{tap}`: only heads with classification and regression '
+            'maps have it (AnchorHead and AnchorFreeHead with their subclasses: RetinaHead, FCOSHead, ATSSHead, '
+            'GFLHead, RepPointsHead, RTMDetHead, ...; not TOODHead and guided anchors). Tap `feats` or a module path.'
         )
 
     def _binary(self, model: nn.Module) -> bool:
-        return bool(getattr(model.bbox_head, 'use_sigmoid_cls', False))
+        return bool(getattr(self._head(model), 'use_sigmoid_cls', False))
 
     def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
         loss = partial(_head_loss, self._named.get('logits'), data_samples)
         return {'truth': partial(ground_truth, inputs, data_samples), 'binary': self._binary(model), 'head_loss': loss}
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
-        if 'bbox_head' in parts:
-            model.bbox_head(features)
+        if self._head_path in parts:
+            self._head(model)(features)
 
 
-def _head_taps(head: nn.Module) -> dict[str, Tap]:
+def _head_taps(head: nn.Module | None) -> dict[str, Tap]:
     """Taps of a head that puts out a list of classification maps, then a list of regression maps."""
-    from mmdet.models.dense_heads import RepPointsHead, TOODHead
+    from mmdet.models.dense_heads import CenterNetUpdateHead, GuidedAnchorHead, RepPointsHead, TOODHead, VFNetHead
     from mmdet.models.dense_heads.anchor_free_head import AnchorFreeHead
     from mmdet.models.dense_heads.anchor_head import AnchorHead
 
-    if not isinstance(head, AnchorHead | AnchorFreeHead) or isinstance(head, TOODHead):  # TOOD puts out probabilities
+    # TOOD puts out probabilities; guided anchors zeros in eval mode, wherever they expect no object
+    if not isinstance(head, AnchorHead | AnchorFreeHead) or isinstance(head, TOODHead | GuidedAnchorHead):
         return {}
-    boxes = Tap(('bbox_head',), partial(_box_maps, head))
+    scaled = getattr(head, 'norm_on_bbox', False) or isinstance(head, CenterNetUpdateHead)
+    # VFNet refines its boxes; in training it puts out the first ones before them
+    boxes = Tap(('bbox_head',), partial(_box_maps, head, -1 if isinstance(head, VFNetHead) else 1, scaled))
     if isinstance(head, RepPointsHead):
         # in eval mode the head puts out boxes, not points: read the two convolutions, alternating by level
         boxes = Tap(('bbox_head.reppoints_pts_init_out', 'bbox_head.reppoints_pts_refine_out'))
@@ -84,12 +91,11 @@ def _class_maps(classes: int, _args: Any, _kwargs: Any, output: Any) -> Iterable
         yield scores.reshape(-1, classes, *scores.shape[2:])
 
 
-def _box_maps(head: Any, _args: Any, _kwargs: Any, output: Any) -> Iterable[Tensor]:
+def _box_maps(head: Any, index: int, scaled: bool, _args: Any, _kwargs: Any, output: Any) -> Iterable[Tensor]:
     # in eval mode FCOS with normalised boxes puts out pixels, in training multiples of the stride
-    pixels = not head.training and getattr(head, 'norm_on_bbox', False)
-    if not pixels:
-        return output[1]
-    return [boxes / stride[0] for boxes, stride in zip(output[1], head.prior_generator.strides, strict=True)]
+    if head.training or not scaled:
+        return output[index]
+    return [boxes / stride[0] for boxes, stride in zip(output[index], head.prior_generator.strides, strict=True)]
 
 
 def _head_loss(

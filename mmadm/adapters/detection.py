@@ -39,11 +39,11 @@ def ground_truth(inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
     }
 
 
-def blank_samples(count: int, size: int) -> list[Any]:
-    """Data samples of square images without objects, for a dry run."""
+def blank_samples(count: int, size: tuple[int, int]) -> list[Any]:
+    """Data samples of images (height, width) without objects, for a dry run."""
     from mmdet.structures import DetDataSample
 
-    meta = dict(img_shape=(size, size), pad_shape=(size, size), batch_input_shape=(size, size), scale_factor=(1, 1))
+    meta = dict(img_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1, 1))
     return [DetDataSample(metainfo=meta) for _ in range(count)]
 
 

@@ -40,9 +40,9 @@ class DetrAdapter(Adapter):
         found = super().tap(model, name)
         return replace(found, read=_token_maps) if found.paths[0].startswith('encoder') else found
 
-    def _probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
+    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank image."""
-        return self.features(model, torch.zeros(1, 3, size, size), taps, blank_samples(1, size))
+        return self.features(model, torch.zeros(1, 3, *size), taps, blank_samples(1, size))
 
     def check_data(self, model: nn.Module, dataset: Any) -> None:
         """Check classes and boxes, see :func:`~mmadm.adapters.detection.check_detection_data`."""

@@ -78,9 +78,9 @@ class SegmentationAdapter(Adapter):
         nn.init.zeros_(classifier.bias)
         return classifier
 
-    def _probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
+    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank image; every pixel has the first class."""
-        labels = torch.zeros(1, size, size, dtype=torch.long)
+        labels = torch.zeros(1, *size, dtype=torch.long)
         return replace(super()._probe(model, size, taps), truth=lambda: {'labels': labels, 'valid': labels == 0})
 
     def _head(self, model: nn.Module) -> Any:
@@ -89,13 +89,14 @@ class SegmentationAdapter(Adapter):
     def _lacks(self, model: nn.Module, tap: str) -> str:
         if tap == 'boxes':
             return 'a segmentor has no tap `boxes`; tap `logits`, `feats` or a module path.'
-        return f'{type(self._head(model)).__name__} has no `conv_seg`, so no tap `logits`; tap a module path.'
+        return f'{type(self._head(model)).__name__} has no `conv_seg`, so no tap `{tap}`; tap `feats` or a module path.'
 
     def _binary(self, model: nn.Module) -> bool:
         head = self._head(model)
         if head.out_channels == 1:  # stock mmseg predicts a single channel by a sigmoid, whatever it has learnt from
             return True
-        losses = head.loss_decode
+        # heads that classify masks (Mask2Former) have other losses, and no logits of pixels
+        losses = getattr(head, 'loss_decode', None)
         listed = losses if isinstance(losses, nn.ModuleList) else [losses]
         # DiceLoss has use_sigmoid too, but stands beside the loss that says what the scores are
         kinds = ('CrossEntropyLoss', 'FocalLoss')

@@ -80,12 +80,13 @@ class TwoStageAdapter(Adapter):
         score = partial(_score, model.roi_head, levels, _metas(data_samples or []))
         return RoleOutput(taps=self._reached(collected), binary=self._binary(model), on_rois=score)
 
-    def _probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
+    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank image; its regions are the whole image."""
-        found = self.features(model, torch.zeros(1, 3, size, size), taps, blank_samples(1, size))
+        found = self.features(model, torch.zeros(1, 3, *size), taps, blank_samples(1, size))
         if found.on_rois is None:
             return found
-        rois = torch.tensor([[0.0, 0.0, 0.0, size, size]])
+        height, width = size
+        rois = torch.tensor([[0.0, 0.0, 0.0, width, height]])
         scored = {tap: [found.on_rois(rois, tap)] for tap in taps if _on_rois(tap)}
         return replace(found, taps={**found.taps, **scored}, rois=rois)
 

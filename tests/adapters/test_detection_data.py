@@ -122,8 +122,8 @@ def test_another_number_of_classes_is_refused_for_every_kind_of_head(family, tmp
 
 
 def test_blank_samples_have_what_stock_models_ask_for():
-    (sample,) = blank_samples(1, 64)
-    assert sample.img_shape == sample.batch_input_shape == (64, 64)
+    (sample,) = blank_samples(1, (64, 96))
+    assert sample.img_shape == sample.batch_input_shape == (64, 96)
     model = build(detector('retinanet')).eval()
     taps = build_adapter('student', model).probe(model, 64, ['feats']).taps['feats']
     assert [tuple(tap.shape[2:]) for tap in taps] == [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]

@@ -1,0 +1,210 @@
+"""Stock models that a small blank image does not fit, or that lack a usual head, learn from one of their own kind."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import tiny_det
+import torch
+from mmengine.registry import MODELS, DefaultScope
+
+from mmadm.adapters import build_adapter
+from mmadm.utils.config import role_model_cfg, without_pretrained
+from mmadm.utils.errors import ConfigError
+
+CLASSES = tiny.CLASSES
+CWD = dict(
+    type='Transfer', source='teacher', learner='student', at='feats', loss=dict(type='ChannelWiseDivergence')
+)  # fmt: skip
+MUTUAL = dict(type='MutualLearning', roles=['student', 'teacher'])
+
+
+def stock(name):
+    return without_pretrained(role_model_cfg(dict(cfg=name)))
+
+
+def ssd(width=4):
+    """SSD300 on a ResNet; its neck ends in two 3x3 convolutions without padding, too much for 128 pixels."""
+    cfg = stock('mmdet::ssd/ssd300_coco.py')
+    cfg['backbone'] = dict(
+        type='ResNet', depth=18, base_channels=width, stem_channels=width, out_indices=(1, 2), norm_cfg=dict(type='BN')
+    )
+    channels = (2 * width, 4 * width, 8, 8, 8, 8)
+    cfg['neck'].update(in_channels=channels[:2], out_channels=channels)
+    cfg['bbox_head'].update(in_channels=channels, num_classes=tiny_det.CLASSES)
+    return cfg
+
+
+def beit(width=8, size=(32, 48)):
+    """BEiT's attention has a table of relative positions, which fits one size of images alone."""
+    cfg = stock('mmseg::beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py')
+    cfg['data_preprocessor']['size'] = (32, 48)
+    cfg['backbone'].update(
+        img_size=size, patch_size=8, embed_dims=width, num_layers=4, num_heads=2, out_indices=(0, 1, 2, 3)
+    )
+    cfg['neck']['embed_dim'] = width
+    cfg['decode_head'].update(in_channels=[width] * 4, channels=8, pool_scales=(1, 2), num_classes=CLASSES)
+    cfg['auxiliary_head'].update(in_channels=width, channels=8, num_classes=CLASSES)
+    for part in ('decode_head', 'auxiliary_head'):
+        cfg[part]['norm_cfg'] = dict(type='BN')
+    return cfg
+
+
+def mask2former(width=4):
+    cfg = stock('mmseg::mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py')
+    cfg['data_preprocessor']['size'] = tiny.SIZE
+    cfg['backbone'].update(depth=18, base_channels=width, stem_channels=width, norm_cfg=dict(type='BN'))
+    head = cfg['decode_head']
+    head.update(
+        in_channels=[width * 2**level for level in range(4)], feat_channels=16, out_channels=16, num_classes=CLASSES,
+        num_queries=6,
+    )  # fmt: skip
+    head['loss_cls']['class_weight'] = [1.0] * CLASSES + [0.1]
+    head['train_cfg']['num_points'] = 64
+    pixels, decoder = head['pixel_decoder'], head['transformer_decoder']
+    pixels['norm_cfg'] = dict(type='GN', num_groups=4)
+    for part in (pixels['encoder'], decoder):
+        part['num_layers'] = 1
+        layer = part['layer_cfg']
+        for name in ('self_attn_cfg', 'cross_attn_cfg'):
+            if name in layer:
+                layer[name].update(embed_dims=16, num_heads=2)
+        layer['ffn_cfg'].update(embed_dims=16, feedforward_channels=16)
+    for part in (pixels, head):
+        part['positional_encoding'].update(num_feats=8)
+    return cfg
+
+
+def solo(width=4):
+    """SOLO has a mask_head; its bbox_head is None."""
+    cfg = stock('mmdet::solo/solo_r50_fpn_1x_coco.py')
+    cfg['backbone'].update(
+        depth=18, base_channels=width, stem_channels=width, frozen_stages=-1, norm_cfg=dict(type='BN')
+    )
+    cfg['neck'].update(in_channels=[width * 2**level for level in range(4)], out_channels=16)
+    cfg['mask_head'].update(
+        in_channels=16, feat_channels=16, stacked_convs=1, num_classes=tiny_det.CLASSES,
+        norm_cfg=dict(type='GN', num_groups=4),
+    )  # fmt: skip
+    return cfg
+
+
+CASES = dict(
+    ssd=(tiny_det, ssd, tiny_det.batch(2, size=(300, 300))),
+    beit=(tiny, beit, tiny.batch(2, size=(32, 48))),
+    mask2former=(tiny, mask2former, tiny.batch(2)),
+    solo=(tiny_det, solo, tiny_det.batch(2, masks=True)),
+)
+
+
+def pair(family, distiller=CWD, cfg=None, **kwargs):
+    """A student that learns from a frozen, wider teacher of its kind."""
+    helpers, stock_cfg, _ = CASES[family]
+    roles = dict(student=cfg or stock_cfg(), teacher=stock_cfg(16 if family == 'beit' else 8))
+    return helpers.distillation(roles=roles, distillers=[distiller], frozen=['teacher'], **kwargs)
+
+
+def step(model, family):
+    """One training step on the family's batch: the logged losses, and the names of what it moved."""
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    logs = model.train_step(deepcopy(CASES[family][2]), tiny.plain_optimiser(model, lr=1e-4))
+    return logs, {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+
+
+@pytest.mark.parametrize('family', CASES)
+def test_a_student_of_the_same_kind_learns_features(family):
+    model = pair(family)
+    logs, moved = step(model, family)
+    assert logs['student.loss_transfer'] > 0 and torch.isfinite(logs['loss'])
+    assert len(logs) > 3 and logs['student.loss'] > logs['student.loss_transfer']
+    assert not [key for key in moved if key.startswith('roles.teacher')]
+    assert {name for name, _ in model.roles.student.named_parameters()} & {key[14:] for key in moved}
+
+
+@pytest.mark.parametrize('family', ['ssd', 'beit'])
+def test_a_student_of_the_same_kind_learns_logits(family):
+    model = pair(family, MUTUAL)
+    data = model.data_preprocessor(deepcopy(CASES[family][2]), True)
+    outputs = {}
+    for name, role in model.eval().roles.items():
+        adapter = build_adapter(name, role)
+        outputs[name] = adapter.features(role, data['inputs'][name], ['logits'])
+        assert not outputs[name].binary
+    scores = [out.taps['logits'] for out in outputs.values()]
+    assert all(level.shape[1] == (CLASSES if family == 'beit' else tiny_det.CLASSES + 1) for level in scores[0])
+    logs, _ = step(model.train(), family)
+    assert logs['student.loss_mutual'] > 0
+
+
+@pytest.mark.parametrize(
+    ('family', 'message'),
+    [
+        ('mask2former', "'student': Mask2FormerHead has no `conv_seg`, so no tap `logits`; tap `feats` or"),
+        ('solo', "'student': SOLOHead has no tap `logits`: only heads with.*Tap `feats` or a module path"),
+    ],
+)
+def test_heads_without_class_maps_refuse_logits(family, message):
+    with pytest.raises(ConfigError, match=message):
+        pair(family, MUTUAL)
+
+
+def test_pre_logits_are_missed_like_logits():
+    with pytest.raises(ConfigError, match='Mask2FormerHead has no `conv_seg`, so no tap `pre_logits`; tap `feats`'):
+        pair('mask2former', dict(CWD, at='pre_logits'))
+
+
+def test_a_head_of_masks_can_be_tapped_inside_and_knows_its_classes():
+    model = pair('solo', dict(CWD, at='mask_head.conv_cls'))
+    logs, _ = step(model, 'solo')
+    assert logs['student.loss_transfer'] > 0
+    dataset = SimpleNamespace(pipeline=None, metainfo=dict(classes=('a', 'b')))
+    with pytest.raises(ConfigError, match='num_classes=3, SimpleNamespace has 2 classes'):
+        model.check_data(dataset)
+
+
+# ---- the image of the dry run ---------------------------------------------------------------------------------------
+
+
+def test_a_network_that_takes_the_small_image_gets_it():
+    model = tiny.build(tiny.segmentor())
+    assert build_adapter('student', model.eval()).probe(model, 96, ['feats']).taps['feats'][0].shape[2:] == (24, 24)
+
+
+@pytest.mark.parametrize('stated', ['data_preprocessor', 'backbone'])
+def test_a_network_of_one_size_gets_the_size_that_it_states(stated):
+    cfg = beit()
+    if stated == 'backbone':
+        cfg['data_preprocessor'].pop('size')
+    model = tiny.build(cfg)
+    found = build_adapter('student', model.eval()).probe(model, 128, ['feats', 'logits'])
+    assert [tuple(level.shape[2:]) for level in found.taps['feats']] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert found.labels.shape == (1, 32, 48)
+
+
+def test_a_network_that_takes_neither_image_says_what_to_do():
+    message = (
+        "role 'student': no blank image goes through EncoderDecoder up to feats, neither of 128 x 128 pixels nor of "
+        r'32 x 48 \(RuntimeError: .*`data_preprocessor.size`, else `backbone.img_size`, else 512: set these right'
+    )
+    with pytest.raises(ConfigError, match=message):
+        pair('beit', cfg=beit(size=(64, 64)))  # images of another size than the network is made for
+
+
+def test_tokens_of_a_network_that_needs_a_large_image():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(dict(type='mmadm.TokenTraining', roles=dict(teacher=ssd())))
+    assert [level.shape[1] for level in model.tokens.parameters()] == [8, 16, 8, 8, 8, 8]
+
+
+def test_what_a_bridge_goes_on_from_is_found_in_the_large_image():
+    """A dry run that broke off inside the neck does not count: the backbone runs before anything that learns."""
+    roles = dict(
+        student=dict(cfg=ssd()), teacher=dict(cfg=ssd(8)), bridge=dict(like='teacher', train=['neck', 'bbox_head'])
+    )
+    model = tiny_det.distillation(
+        roles=roles, frozen=['teacher'], distillers=[dict(MUTUAL, roles=['student', 'bridge'])]
+    )
+    assert model._prefixes['bridge'].paths == ('backbone',)
