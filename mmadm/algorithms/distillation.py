@@ -11,10 +11,10 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmadm.algorithms.frozen import compile_around, lowered, teacher_precision
+from mmadm.algorithms.frozen import compile_around, lowered, scoring_lowered, teacher_precision
 from mmadm.algorithms.partial import freeze_all_but, set_mode
 from mmadm.algorithms.pause import buffer_copies, check_one_decides, restore_buffers
-from mmadm.algorithms.prefix import Prefix, recorded, replayed, shared_paths
+from mmadm.algorithms.prefix import Prefix, copied_roles, copy_weights, fed_from, recorded, replayed, shared_paths
 from mmadm.algorithms.preprocessor import RolePreprocessor
 from mmadm.algorithms.roles import build_roles, check_names
 from mmadm.algorithms.views import TapViews
@@ -63,8 +63,7 @@ class Distillation(BaseModel, TapViews):
         compile: bool = False,
     ) -> None:
         check_names(roles, frozen, deploy)
-        copies = {name: cfg['like'] for name, cfg in roles.items() if cfg.get('like') in frozen and cfg.get('train')}
-        roles = role_cfgs(roles)
+        copies, roles = copied_roles(roles, frozen), role_cfgs(roles)
         built, adapters, preprocessors, origins = build_roles(roles, data_preprocessor)
         trainable = tuple(name for name in roles if name not in frozen)
         super().__init__(data_preprocessor=RolePreprocessor(preprocessors, trainable, deploy))
@@ -77,6 +76,7 @@ class Distillation(BaseModel, TapViews):
         self.origins = origins
         self._teacher_dtype = teacher_precision(teacher_dtype)
         self._adapters = adapters
+        self._copies = copies
         for name in self.frozen:
             self.roles[name].requires_grad_(False).eval()
         self._parts = {name: list(cfg.get('train', ())) for name, cfg in roles.items()}
@@ -87,20 +87,20 @@ class Distillation(BaseModel, TapViews):
         self._connector_owner: dict[tuple[str, str], str] = {}
         self._prefixes: dict[str, Prefix] = {}
         with untouched_generators():
-            self._infer_connectors(copies)
+            self._infer_connectors()
         if compile:
             for name, taps in self._wanted(self.distillers.values()).items():
                 if name in self.frozen:
-                    compile_around(
-                        self.roles[name], self._adapters[name].paths(self.roles[name], taps) + self._fed_from(name)
-                    )
+                    tapped = self._adapters[name].paths(self.roles[name], taps)
+                    compile_around(self.roles[name], [*tapped, *fed_from(self._prefixes, name)])
 
     def init_weights(self) -> None:
-        """Initialise every role that has no checkpoint as the stock toolbox would."""
+        """Initialise every role that has no checkpoint as the stock toolbox would, but a bridge as its teacher."""
         for index, (name, role) in enumerate(self.roles.items()):
             if name not in self.origins:
                 with role_stream(index):
                     role.init_weights()
+        copy_weights(self.roles, self._copies)
         self._is_init = True
 
     def train(self, mode: bool = True) -> Distillation:
@@ -225,16 +225,18 @@ class Distillation(BaseModel, TapViews):
         check_one_decides(built.values())
         return built
 
-    def _infer_connectors(self, copies: Mapping[str, str]) -> None:
-        """Infer connectors by a dry run; ``copies`` names the frozen role that a partly trainable one is like."""
+    def _infer_connectors(self) -> None:
+        """Infer connectors by a dry run, and what a role need not run that is a copy of a frozen one."""
         wanted = self._wanted(self.distillers.values())
         probe = {}
         for name, taps in wanted.items():
             role = self.roles[name].eval()
             run = partial(self._adapters[name].probe, role, DRY_RUN_SIZE, taps)
             probe[name] = run()
-            if name in copies and self.data_preprocessor.shared(name, copies[name]):
-                self._prefixes[name] = Prefix(copies[name], shared_paths(role, run))
+            source = self._copies.get(name)
+            if source is not None and self.data_preprocessor.shared(name, source):
+                paths = shared_paths(role, run, self._adapters[name].paths(role, taps))
+                self._prefixes[name] = Prefix(source, (self.roles[source], role), paths, self._parts[name])
             if name in self.trainable:
                 set_mode(role, self._parts[name], True)
         for name, distiller in self.distillers.items():
@@ -260,20 +262,17 @@ class Distillation(BaseModel, TapViews):
         for name in [*self.frozen, *self.trainable]:
             index, role, taps = list(self.roles).index(name), self.roles[name], wanted.get(name, [])
             if name in self.trainable:
-                prefix = computed.get(self._prefixes[name].source, {}) if name in self._prefixes else {}
+                prefix = self._prefixes[name].given(computed) if name in self._prefixes else {}
                 with role_stream(index, iteration), replayed(role, prefix, self._teacher_dtype and torch.float32):
                     outputs[name] = self._adapters[name].loss(role, inputs[name], data_samples[name], taps)
             elif taps:
                 with (
                     lowered(self._teacher_dtype, inputs[name].device),
-                    recorded(role, self._fed_from(name)) as computed[name],
+                    recorded(role, fed_from(self._prefixes, name)) as computed[name],
                 ):
-                    outputs[name] = self._adapters[name].features(role, inputs[name], taps, data_samples[name])
+                    found = self._adapters[name].features(role, inputs[name], taps, data_samples[name])
+                outputs[name] = scoring_lowered(found, self._teacher_dtype, inputs[name].device)
         return outputs
-
-    def _fed_from(self, source: str) -> list[str]:
-        """Modules of a frozen role whose outputs another role goes on from."""
-        return [path for prefix in self._prefixes.values() if prefix.source == source for path in prefix.paths]
 
     def _idle_connectors(self, active: dict[str, Distiller]) -> dict[str, Tensor]:
         """DDP waits for a gradient of every parameter: give those of a stopped distiller a zero."""

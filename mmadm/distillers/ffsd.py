@@ -203,6 +203,8 @@ class FFSD(Distiller):
         """Pull a network's shallower attention to what its chain, in eval mode, makes of another last feature."""
         with torch.no_grad():
             targets = [made for made, _ in self._made(output, last, chain.eval())]
+        # before torch 2.10 autocast would give the weights that it cast here, without gradient, to `_chain`
+        torch.clear_autocast_cache()
         own = [output.taps[tap][-1] for tap in self.shallow]
         return torch.stack(
             [attention_distance(attention_map(a), attention_map(b)) for a, b in zip(own, targets, strict=True)]

@@ -202,6 +202,26 @@ def test_a_frozen_teacher_of_lower_precision_scores_nearly_the_same(teacher):
     assert exact != lower == pytest.approx(exact, rel=0.05)
 
 
+@pytest.mark.parametrize('name', ['bfloat16', 'float32'])
+@pytest.mark.parametrize('teacher', ['faster', 'cascade'])
+def test_a_frozen_teacher_scores_regions_in_its_own_precision(teacher, name, rois):
+    roles = dict(student=detector('faster'), teacher=detector(teacher, 8))
+    model = distillation(roles=roles, distillers=[KD, ADM], frozen=['teacher'], teacher_dtype=name)
+    data = preprocessed(model)
+    precisions = []
+    for module in model.roles['teacher'].modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            module.register_forward_hook(lambda *call: precisions.append(call[-1].dtype))
+    outputs = model._run_roles(data['inputs'], data['data_samples'], dict(model.distillers.items()), 0)
+    neck = len(precisions)
+    with torch.autocast('cpu', dtype=torch.bfloat16, enabled=name == 'float32'):  # float32 inside an AMP run
+        scores = [outputs['teacher'].on_rois(rois, tap) for tap in ('logits', 'boxes')]
+    wanted = getattr(torch, name)
+    assert len(precisions) > neck > 0 and set(precisions) == {wanted}
+    # as every other tap of this teacher
+    assert {found.dtype for found in [*scores, *outputs['teacher'].taps['feats']]} == {wanted}
+
+
 @pytest.mark.parametrize('learner', ['faster', 'cascade'])
 @pytest.mark.parametrize('teacher', ['faster', 'cascade'])
 def test_a_batch_without_any_region_gives_a_loss_of_zero(learner, teacher):

@@ -100,6 +100,49 @@ def test_fusion_and_chains_have_optimisers_of_their_own():
         OPTIM_WRAPPER_CONSTRUCTORS.build(dict(constructor, optim_wrapper_cfg=lacking))(model)
 
 
+def gradients(loss, chain):
+    return torch.autograd.grad(loss, list(chain.parameters()), allow_unused=True, retain_graph=True)
+
+
+def amp_step(model):
+    """Outputs of the roles and the losses, in bfloat16, before a backward pass."""
+    data = model.data_preprocessor(batch(), True)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        outputs = model._run_roles(data['inputs'], data['data_samples'], dict(model.distillers.items()), 0)
+        return outputs, model.distillers['ffsd'](outputs, model.connectors['ffsd'])
+
+
+def test_in_mixed_precision_every_weight_of_a_chain_learns():
+    """A chain runs without gradient before it learns; before torch 2.10 autocast then kept weights without gradient."""
+    model = together()
+    outputs, losses = amp_step(model)
+    for name in NAMES:
+        chain = model.connectors['ffsd'][f'chain_{name}']
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            last = outputs[name].taps['pre_logits'][-1]
+            alone = model.distillers['ffsd']._chain(outputs[name], last, chain)
+        expected, found = (gradients(loss, chain) for loss in (alone, losses[f'self_distillation.loss_{name}']))
+        for mine, theirs in zip(found, expected, strict=True):
+            assert mine is not None and theirs.any()
+            torch.testing.assert_close(mine, theirs)
+
+
+def test_nothing_stays_in_autocasts_cache_from_a_pass_without_gradient():
+    model = together()
+    outputs, _ = amp_step(model)
+    chain, feature = model.connectors['ffsd']['chain_leader'], outputs['leader'].taps['pre_logits'][-1].detach()
+
+    def cast_weight():
+        """The node of the graph that casts the first weight: the same one as long as autocast remembers it."""
+        return chain.steps[0][0](feature).grad_fn.next_functions[1][0]
+
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        first = cast_weight()
+        assert cast_weight() is first
+        model.distillers['ffsd']._from_chain(outputs['leader'], feature, chain)
+        assert cast_weight() is not first
+
+
 def test_the_leaders_file_is_a_stock_model():
     model = together()
     leader = extract_role(dict(meta={}, state_dict=model.state_dict()), 'leader')

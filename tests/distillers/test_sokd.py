@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import tiny_det
 import torch
+from mmengine.runner.checkpoint import load_state_dict
 from tiny import batch, build, distillation, plain_optimiser, segmentor, train
 
 from mmadm.functional import kl_divergence
@@ -48,7 +49,10 @@ def test_the_bridge_starts_as_the_teacher_and_sees_its_features(teacher_file):
 
 @pytest.mark.parametrize('teacher_dtype', [None, 'bfloat16'])
 def test_the_bridge_is_fed_by_the_teacher(teacher_file, teacher_dtype):
-    """What comes before the cut runs once, and the tail gets just what the teacher has computed there."""
+    """What comes before the cut runs once, and the tail gets just what the teacher has computed there.
+
+    The teacher's ReLU changes what bn1 has given in place, so the bridge makes that itself.
+    """
     model = semi_online(teacher_file, teacher_dtype=teacher_dtype)
     ran, into_tail, from_teacher = [], [], []
     for role in ('teacher', 'bridge'):
@@ -62,7 +66,7 @@ def test_the_bridge_is_fed_by_the_teacher(teacher_file, teacher_dtype):
     data = model.data_preprocessor(batch(), True)
     losses = model(**data, mode='loss')
     teacher = [f'teacher.{path}' for path in ('conv1', 'bn1', 'layer1', 'layer3', 'layer4')]
-    assert ran == [*teacher, 'bridge.layer4']
+    assert ran == [*teacher, 'bridge.bn1', 'bridge.layer4']
     assert not into_tail[0].requires_grad and into_tail[0].dtype == torch.float32
     assert torch.equal(into_tail[0], from_teacher[0].float())
     losses['bridge.decode.loss_ce'].backward()
@@ -74,27 +78,65 @@ def test_the_bridge_is_fed_by_the_teacher(teacher_file, teacher_dtype):
     assert ran == [name.replace('teacher', 'bridge') for name in teacher]
 
 
-def test_feeding_changes_no_number(teacher_file):
-    """The same step as with a bridge that runs its whole network itself."""
+def losses_fed_or_not(make, steps=2):
+    """Losses of a bridge that goes on from its teacher, and of one that runs its whole network itself."""
     losses = []
     for fed in (True, False):
-        model = semi_online(teacher_file)
-        assert model._prefixes['bridge'].paths == (
-            'backbone.conv1',
-            'backbone.bn1',
-            *(f'backbone.layer{n}' for n in (1, 2, 3)),
-        )
+        model = make()
         if not fed:
             model._prefixes.clear()
-        losses.append(train(model, steps=2))
-    assert losses[0] == losses[1]
+        losses.append(train(model, steps))
+    return losses
+
+
+def test_feeding_changes_no_number(teacher_file):
+    """The same step as with a bridge that runs its whole network itself."""
+    assert semi_online(teacher_file)._prefixes['bridge'].paths == (
+        'backbone.conv1',
+        *(f'backbone.layer{n}' for n in (1, 2, 3)),
+    )
+    fed, own = losses_fed_or_not(lambda: semi_online(teacher_file))
+    assert fed == own
+
+
+def test_what_is_changed_in_place_is_not_fed(teacher_file):
+    """A block adds its input to what its last normalisation has given."""
+    model = semi_online(teacher_file, tail=['backbone.layer2.0.downsample'])
+    paths = model._prefixes['bridge'].paths
+    assert 'backbone.layer2.0.conv2' in paths and 'backbone.layer2.0.bn2' not in paths
+    fed, own = losses_fed_or_not(lambda: semi_online(teacher_file, tail=['backbone.layer2.0.downsample']))
+    assert fed == own
+
+
+@pytest.mark.parametrize('at', ['backbone.layer2.0', 'backbone.layer2.0.conv1', 'backbone.layer2.0.bn2'])
+def test_a_tap_inside_of_what_the_bridge_is_fed_with_works(teacher_file, at):
+    hint = dict(type='Transfer', source='bridge', learner='student', at=at, loss=dict(type='HintMSE'))
+    fed, own = losses_fed_or_not(lambda: semi_online(teacher_file, distillers=[SOKD, hint]))
+    assert fed == own and fed[0]['student.loss_transfer'] > 0
+
+
+def test_two_bridges_of_one_teacher_are_fed_up_to_their_own_cuts(teacher_file):
+    roles = dict(
+        student=segmentor(4),
+        teacher=dict(cfg=segmentor(8), checkpoint=teacher_file),
+        short=dict(like='teacher', train=TAIL),
+        long=dict(like='teacher', train=['backbone.layer2', *TAIL]),
+    )
+    both = dict(roles=roles, frozen=['teacher'], distillers=[dict(SOKD, bridge='short'), dict(SOKD, bridge='long')])
+    fed, own = losses_fed_or_not(lambda: distillation(**both), steps=1)
+    assert fed == own
+    model = distillation(**both)
+    before = deepcopy(model.roles['long'].state_dict())
+    train(model, steps=1)
+    moved = {k for k, p in model.roles['long'].named_parameters() if not torch.equal(p, before[k])}
+    assert any(key.startswith('backbone.layer2') for key in moved)
 
 
 def test_what_runs_after_a_learning_part_is_no_prefix(teacher_file):
     assert semi_online(teacher_file, tail=['backbone.conv1'])._prefixes['bridge'].paths == ()
     tail = ['backbone.layer2', 'decode_head.conv_seg']
     assert semi_online(teacher_file, tail=tail)._prefixes['bridge'].paths == (
-        'backbone.conv1', 'backbone.bn1', 'backbone.layer1',
+        'backbone.conv1', 'backbone.layer1',
     )  # fmt: skip
     # a whole decode head is never called as a module, its children are
     paths = semi_online(teacher_file, tail=['decode_head'])._prefixes['bridge'].paths
@@ -109,8 +151,52 @@ def test_a_bridge_that_is_no_copy_runs_its_own_network(teacher_file):
     )
     same = distillation(roles=dict(roles, bridge=bridge), frozen=['teacher'], distillers=[SOKD])
     assert 'bridge' in same._prefixes
-    full = dict(cfg=segmentor(8), checkpoint=teacher_file, train=TAIL)
-    assert not distillation(roles=dict(roles, bridge=full), frozen=['teacher'], distillers=[SOKD])._prefixes
+    for own in (dict(cfg=segmentor(8), checkpoint=teacher_file), dict(like='teacher', checkpoint=teacher_file)):
+        named = dict(roles, bridge=dict(own, train=TAIL))
+        assert not distillation(roles=named, frozen=['teacher'], distillers=[SOKD])._prefixes
+
+
+def test_a_bridge_has_the_weights_of_a_teacher_without_a_checkpoint():
+    roles = dict(student=segmentor(4), teacher=segmentor(8), bridge=dict(like='teacher', train=TAIL))
+
+    def make():
+        return distillation(roles=roles, frozen=['teacher'], distillers=[SOKD])
+
+    model = make()
+    teacher = model.roles['teacher'].state_dict()
+    assert all(torch.equal(value, teacher[key]) for key, value in model.roles['bridge'].state_dict().items())
+    plain = distillation(roles=dict(student=segmentor(4), teacher=segmentor(8)), frozen=['teacher'])
+    assert all(torch.equal(value, teacher[key]) for key, value in plain.roles['teacher'].state_dict().items())
+    fed, own = losses_fed_or_not(make)
+    assert fed == own
+    data = model.data_preprocessor(batch(), True)
+    ran = []
+    model.roles['bridge'].backbone.layer3.register_forward_hook(lambda *_: ran.append('layer3'))
+    model(**data, mode='loss')
+    assert not ran
+
+
+def test_a_bridge_whose_frozen_part_was_loaded_otherwise_runs_it(teacher_file):
+    """Such as from a training with another teacher; before or after the first step."""
+    model = semi_online(teacher_file)
+    twin = deepcopy(model)
+    original = deepcopy(model.state_dict())
+    other = {key: value * 1.5 if key == 'roles.bridge.backbone.layer2.0.conv1.weight' else value
+             for key, value in original.items()}  # fmt: skip
+    ran = []
+    model.roles['bridge'].backbone.layer3.register_forward_hook(lambda *_: ran.append('layer3'))
+    data = model.data_preprocessor(batch(), True)
+    for load, runs in ((original, 0), (other, 1), (original, 0)):
+        load_state_dict(model, load)  # as a Runner resumes
+        ran.clear()
+        torch.manual_seed(0)
+        losses = model(**data, mode='loss')
+        assert len(ran) == runs
+        twin.load_state_dict(load)
+        if runs:
+            twin._prefixes.clear()
+        torch.manual_seed(0)
+        assert losses['bridge.decode.loss_ce'] == twin(**data, mode='loss')['bridge.decode.loss_ce']
 
 
 def test_only_student_and_tail_move(teacher_file):
