@@ -155,15 +155,18 @@ class ADM(Distiller):
             objects = objects_like(outputs[edge.learner], teacher, classes)
             if objects is None:
                 return
-            uniform = torch.full_like(similarity, 1 / similarity[0].numel())
-            active = {edge.learner: resize_like(attention_map(student), teacher), edge.source: attention_map(teacher)}
             weights = region_weights(similarity, **self.options)
+            uniform = torch.full_like(weights, 1 / weights.shape[1])
             yield f'{edge.learner}.foreground', foreground_share(weights, objects)
             yield f'{edge.learner}.foreground_area', foreground_share(uniform, objects)
-            yield f'{edge.learner}.overlap_similar', foreground_overlap(similarity, objects)
             yield f'{edge.learner}.overlap_chance', chance_overlap(objects)
-            for role, strength in active.items():
-                yield f'{role}.overlap_active', foreground_overlap(strength.squeeze(1), objects)
+            strengths = (resize_like(attention_map(student), teacher), attention_map(teacher))
+            # one sort for all three: each call costs as much as a small loss
+            scores = torch.stack([similarity, *(strength.squeeze(1) for strength in strengths)])
+            keys = ('overlap_similar', 'overlap_active', 'overlap_active')
+            roles = (edge.learner, edge.learner, edge.source)
+            for role, key, value in zip(roles, keys, foreground_overlap(scores, objects), strict=True):
+                yield f'{role}.{key}', value
 
     def _learns(self, edge: Edge) -> tuple[bool, bool]:
         return (

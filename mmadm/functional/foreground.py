@@ -62,18 +62,20 @@ def foreground_overlap(score: Tensor, foreground: Tensor) -> Tensor:
     """IoU of the foreground with as many positions, those of the highest score; the mean over images that have both.
 
     Args:
-        score: What to rank the positions of an image by, shape (N, ...).
-        foreground: Bool of the same shape.
+        score: What to rank the positions of an image by, shape (N, ...), or several such scores (..., N, ...).
+        foreground: Bool of shape (N, ...).
 
     Returns:
-        A scalar between 0 and 1 without gradient; 0 if no image has both foreground and background.
+        For each score a value between 0 and 1 without gradient; 0 if no image has both foreground and background.
     """
-    foreground, size = foreground.flatten(1), foreground.flatten(1).sum(dim=1)
-    order = score.flatten(1).argsort(dim=1, descending=True, stable=True)
+    score = score.flatten(1 - foreground.dim())
+    foreground = foreground.flatten(1)
+    size = foreground.sum(dim=1)
+    order = score.argsort(dim=-1, descending=True, stable=True)
     # of the positions in order of their score, the first `size` are chosen
-    chosen = torch.arange(order.shape[1], device=order.device) < size[:, None]
-    shared = (foreground.gather(1, order) & chosen).sum(dim=1)
-    return _mean_of_mixed(shared / (2 * size - shared).clamp(min=1), size, order.shape[1])
+    chosen = torch.arange(order.shape[-1], device=order.device) < size[:, None]
+    shared = (foreground.expand_as(order).gather(-1, order) & chosen).sum(dim=-1)
+    return _mean_of_mixed(shared / (2 * size - shared).clamp(min=1), size, order.shape[-1])
 
 
 def chance_overlap(foreground: Tensor) -> Tensor:
@@ -91,6 +93,6 @@ def chance_overlap(foreground: Tensor) -> Tensor:
 
 
 def _mean_of_mixed(values: Tensor, size: Tensor, positions: int) -> Tensor:
-    """The mean of values (N,) over images of which some positions are foreground, but not all."""
+    """The mean of values (..., N) over images of which some positions are foreground, but not all."""
     mixed = ((size > 0) & (size < positions)).to(values.dtype)
-    return (values * mixed).sum() / mixed.sum().clamp(min=1.0)
+    return (values * mixed).sum(dim=-1) / mixed.sum().clamp(min=1.0)
