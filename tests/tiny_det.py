@@ -20,6 +20,14 @@ STOCK = dict(
     gfl='gfl/gfl_r50_fpn_1x_coco.py',
     reppoints='reppoints/reppoints-moment_r50_fpn_1x_coco.py',
     rtmdet='rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+    faster='faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+    mask='mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+    cascade='cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
+    deformable='deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
+    dino='dino/dino-4scale_r50_8xb2-12e_coco.py',
+)
+#: dense heads beside these, of which only the outputs are looked at: some need larger images or a package to train
+HEADS = dict(
     paa='paa/paa_r50_fpn_1x_coco.py',
     vfnet='vfnet/vfnet_r50_fpn_1x_coco.py',
     autoassign='autoassign/autoassign_r50-caffe_fpn_1x_coco.py',
@@ -28,17 +36,12 @@ STOCK = dict(
     fsaf='fsaf/fsaf_r50_fpn_1x_coco.py',
     ddod='ddod/ddod_r50_fpn_1x_coco.py',
     guided='guided_anchoring/ga-retinanet_r50-caffe_fpn_1x_coco.py',
-    faster='faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
-    mask='mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
-    cascade='cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
-    deformable='deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
-    dino='dino/dino-4scale_r50_8xb2-12e_coco.py',
 )
 
 
 def detector(family, width=4, classes=CLASSES, std=None):
     """Stock config of a family with a ResNet-18 of `width` base channels, 32 channels in neck and head."""
-    cfg = without_pretrained(role_model_cfg(dict(cfg=f'mmdet::{STOCK[family]}')))
+    cfg = without_pretrained(role_model_cfg(dict(cfg=f'mmdet::{(STOCK | HEADS)[family]}')))
     if family == 'rtmdet':
         cfg['backbone'].update(deepen_factor=0.17, widen_factor=width / 32, norm_cfg=dict(type='BN'))
         channels = [8 * width, 16 * width, 32 * width]
