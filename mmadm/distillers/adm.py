@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, levels_of, matched, names
+from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, levels_of, matched, mean_of, names
 from mmadm.distillers.truth import objects_like
 from mmadm.functional import (
     Region,
@@ -138,7 +138,7 @@ class ADM(Distiller):
                 terms.setdefault(f'{edge.learner}.similarity', []).append(similarities[-1].mean())
             for key, value in self._observations(edge, similarities, outputs):
                 terms.setdefault(key, []).append(value)
-        return {key: torch.stack(values).mean() for key, values in terms.items()}
+        return {key: mean_of(values) for key, values in terms.items()}
 
     def _consensus(self, student: Tensor, avatar: Tensor) -> Tensor:
         return consensus_loss(student, avatar, **self.options)

@@ -244,6 +244,11 @@ def valid_positions(output: RoleOutput, reference: Tensor) -> Tensor | None:
     return valid if priors == 1 else valid.repeat_interleave(priors, dim=0)
 
 
+def mean_of(terms: Sequence[Tensor]) -> Tensor:
+    """The mean of scalars; a single one as it is, since each operation costs small networks time, and another back."""
+    return terms[0] if len(terms) == 1 else torch.stack(list(terms)).mean()
+
+
 def class_divergence(output: RoleOutput, pairs: Sequence[tuple[Tensor, Tensor]], tau: float) -> Tensor:
     """``tau^2 KL(sg(source) || learner)`` of class scores, the mean over valid positions and levels.
 
@@ -254,4 +259,4 @@ def class_divergence(output: RoleOutput, pairs: Sequence[tuple[Tensor, Tensor]],
     """
     divergence = binary_kl_divergence if output.binary else kl_divergence
     terms = [divergence(a, b.detach(), tau, valid_positions(output, b)) for a, b in pairs]
-    return torch.stack(terms).mean()
+    return mean_of(terms)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, class_divergence, names
+from mmadm.distillers.base import Distiller, Edge, Outputs, class_divergence, mean_of, names
 from mmadm.functional import (
     attention_distance,
     attention_diversity,
@@ -136,12 +136,12 @@ class FFSD(Distiller):
         losses = {}
         for index, role in enumerate(self.students):
             peers = [self._kl(outputs[role], outputs[p].taps['logits']) for p in self.students if p != role]
-            losses[f'{role}.loss_peers'] = torch.stack(peers).mean()
+            losses[f'{role}.loss_peers'] = mean_of(peers)
             if index == 0 or self.coefficients['diversity'] == 0:
                 continue
             former = [level.detach() for level in features[self.students[index - 1]]]
             pairs = zip(features[role], former, strict=True)
-            term = torch.stack([attention_diversity(attention_map(a), attention_map(b)) for a, b in pairs]).mean()
+            term = mean_of([attention_diversity(attention_map(a), attention_map(b)) for a, b in pairs])
             if self.shallow:
                 term = term + self._from_chain(outputs[role], diversity_target(former[-1]), connectors[f'chain_{role}'])
             losses[f'{role}.loss_diversity'] = self.coefficients['diversity'] * self.ramp * term
@@ -178,7 +178,7 @@ class FFSD(Distiller):
             spread = connectors[f'transform_{level}'](feature)
             terms.append(attention_distance(attention_map(feature), attention_map(fused[level].detach())))
             terms.append(attention_distance(attention_map(spread), attention_map(joined)))
-        term = 2 * torch.stack(terms).mean()
+        term = 2 * mean_of(terms)
         if self.shallow:
             term = term + self._from_chain(output, fused[-1].detach(), connectors[f'chain_{self.leader}'])
         return {

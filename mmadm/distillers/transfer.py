@@ -9,7 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, is_logits, matched, valid_positions
+from mmadm.distillers.base import (
+    Distiller,
+    Edge,
+    Outputs,
+    TapSpec,
+    edges_between,
+    is_logits,
+    matched,
+    mean_of,
+    valid_positions,
+)
 from mmadm.distillers.truth import targets_like
 from mmadm.losses import ChannelWiseDivergence
 from mmadm.modules import AvatarEnsemble
@@ -106,7 +116,7 @@ class Transfer(Distiller):
                 term, weights = self.avatars(loss, learner, source.detach(), standardise_teacher=both)
                 terms.append(term)
                 lightest.append(weights.min())
-        found = {f'{self.learner}.loss_transfer': self.weight * torch.stack(terms).mean()}
+        found = {f'{self.learner}.loss_transfer': self.weight * mean_of(terms)}
         if lightest:
             found[f'{self.learner}.avatar_weight_min'] = torch.stack(lightest).min()
         return found
