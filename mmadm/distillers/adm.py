@@ -122,7 +122,7 @@ class ADM(Distiller):
             if not (student_learns or teacher_learns):
                 continue
             pairs, similarities = matched(edge, outputs, connectors), []
-            for student, teacher in pairs:
+            for student, teacher in ((s.float(), t.float()) for s, t in pairs):  # once for both losses
                 if student_learns:
                     similarity = similarity_map(student, teacher.detach())
                     if self.avatars is None:

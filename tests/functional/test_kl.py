@@ -78,6 +78,46 @@ def test_sure_sigmoids_stay_finite():
     assert student.grad.tolist() == [[1.0, -1.0]]
 
 
+def naive(student, teacher, binary):
+    """The divergence at each position, as written down."""
+    if binary:
+        terms = [
+            (q, p) for q, p in ((student.sigmoid(), teacher.sigmoid()), (1 - student.sigmoid(), 1 - teacher.sigmoid()))
+        ]
+    else:
+        terms = [(student.softmax(dim=1), teacher.softmax(dim=1))]
+    return sum((p * (p / q).log()).sum(dim=1) for q, p in terms)
+
+
+@pytest.mark.parametrize('divergence', [kl_divergence, binary_kl_divergence])
+def test_gradients_are_those_of_the_definition(divergence):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (3 * torch.randn(2, 5, 3, 4, generator=generator) for _ in range(2))
+    mask = torch.rand(2, 3, 4, generator=generator) > 0.3
+    student.requires_grad_()
+    double = student.detach().double().requires_grad_()
+    expected = 4 * naive(double / 2, teacher.double() / 2, divergence is binary_kl_divergence)[mask].mean()
+    found = divergence(student, teacher, tau=2, mask=mask)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradients = torch.autograd.grad(found, student)[0], torch.autograd.grad(expected, double)[0]
+    torch.testing.assert_close(gradients[0], gradients[1].float(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize('divergence', [kl_divergence, binary_kl_divergence])
+def test_nothing_of_the_size_of_the_logits_is_kept_but_the_logits(divergence):
+    student, teacher = torch.randn(2, 50, 6, 6, requires_grad=True), torch.randn(2, 50, 6, 6)
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        divergence(student, teacher, mask=torch.ones(2, 6, 6, dtype=torch.bool))
+    large = {pointer for pointer, size in kept.items() if size >= student.numel()}
+    assert large == {student.data_ptr(), teacher.data_ptr()}
+
+
 @pytest.mark.parametrize('divergence', [kl_divergence, binary_kl_divergence])
 def test_bad_input(divergence):
     with pytest.raises(ValueError, match='must match'):
