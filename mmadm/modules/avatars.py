@@ -49,8 +49,8 @@ def block_mask(feature: Tensor, generator: Generator, p: float = 0.1, size: int 
 def _drop(feature: Tensor, shape: Sequence[int], p: float, generator: Generator) -> Tensor:
     if not 0 <= p < 1:
         raise ValueError(f'p must be at least 0 and below 1, found {p}')
-    kept = torch.rand(shape, generator=generator, device=feature.device) >= p
-    return feature * (kept.to(feature.dtype) / (1 - p))
+    dropped = torch.rand(shape, generator=generator, device=feature.device) < p
+    return (feature * (1 / (1 - p))).masked_fill_(dropped, 0.0)
 
 
 PERTURBATIONS: dict[str, Callable[..., Tensor]] = {
@@ -127,20 +127,26 @@ class AvatarEnsemble(nn.Module):
         draws = [partial(self._draw, teacher, index, seed) for index, seed in enumerate(self._seeds())]
         if self.include_teacher:
             draws.append(lambda: teacher)
-        weights = self._weights(teacher, draws)
         compared = batch_standardise(student) if self.weighting == 'batchnorm' else student
-        value, gradient = torch.zeros_like(weights[0]), None
-        for weight, draw in zip(weights, draws, strict=True):
+        differ = self.weighting == 'uncertainty' and len(draws) > 1
+        uncertainties: list[Tensor] = []
+        log_total, found = None, []
+        for draw in draws:
             avatar = draw()
+            uncertainties.append(avatar_uncertainty(teacher, avatar) if differ else teacher.new_zeros(()))
             if self.weighting == 'batchnorm' and standardise_teacher:
                 avatar = batch_standardise(avatar)
-            term = loss(compared, avatar) * (weight / len(draws))
-            if compared.requires_grad and torch.is_grad_enabled():
-                (reached,) = torch.autograd.grad(term, compared)
-                gradient = reached if gradient is None else gradient.add_(reached)
-            with torch.no_grad():
-                value += term
-        return (value if gradient is None else _Evaluated.apply(compared, value, gradient)), weights
+            evaluated, log_weight = _evaluate(loss, compared, avatar), -uncertainties[-1] / self.temperature
+            if log_total is None:
+                log_total, found = log_weight, evaluated
+                continue
+            # the softmax of all weights so far: drawing an avatar again, once all are known, costs more than its loss
+            log_total = torch.logaddexp(log_total, log_weight)
+            share = (log_weight - log_total).exp()
+            found = [mean.lerp_(new, share) for mean, new in zip(found, evaluated, strict=True)]
+        value, *gradient = found
+        weights = weights_from_uncertainty(torch.stack(uncertainties), self.temperature)
+        return (_Evaluated.apply(compared, value, *gradient) if gradient else value), weights
 
     def variance(self, teacher: Tensor) -> Tensor:
         """Variance over freshly drawn members of the ensemble at each position, the mean over channels.
@@ -166,12 +172,12 @@ class AvatarEnsemble(nn.Module):
         with torch.no_grad():
             return self.perturbations[index](teacher, generator)
 
-    def _weights(self, teacher: Tensor, draws: Sequence[Callable[[], Tensor]]) -> Tensor:
-        """Weights of the members, mean 1; they need every avatar's statistics before the first loss."""
-        if self.weighting != 'uncertainty' or len(draws) == 1:
-            return torch.ones(len(draws), device=teacher.device)
-        uncertainty = torch.stack([avatar_uncertainty(teacher, draw()) for draw in draws])
-        return weights_from_uncertainty(uncertainty, self.temperature)
+
+def _evaluate(loss: Loss, student: Tensor, avatar: Tensor) -> list[Tensor]:
+    """The loss, and with gradients enabled its gradient with respect to the learner's map."""
+    term = loss(student, avatar)
+    wanted = student.requires_grad and torch.is_grad_enabled()
+    return [term.detach().clone(), *(torch.autograd.grad(term, student) if wanted else ())]
 
 
 class _Evaluated(torch.autograd.Function):
