@@ -28,7 +28,7 @@ def kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mask: Tens
     """
     check_pair('kl_divergence', student, teacher)
     check_tau('kl_divergence', tau)
-    per_position = _divergence(softened(student, tau), softened(teacher.detach(), tau), binary=False)
+    per_position = _divergence(softened(student, tau), softened(teacher, tau), binary=False)
     return tau**2 * valid_mean('kl_divergence', per_position, mask)
 
 
@@ -52,7 +52,7 @@ def binary_kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mas
     """
     check_pair('binary_kl_divergence', student, teacher)
     check_tau('binary_kl_divergence', tau)
-    per_position = _divergence(softened(student, tau), softened(teacher.detach(), tau), binary=True)
+    per_position = _divergence(softened(student, tau), softened(teacher, tau), binary=True)
     return tau**2 * valid_mean('binary_kl_divergence', per_position, mask)
 
 

@@ -177,7 +177,9 @@ def _evaluate(loss: Loss, student: Tensor, avatar: Tensor) -> list[Tensor]:
     """The loss, and with gradients enabled its gradient with respect to the learner's map."""
     term = loss(student, avatar)
     wanted = student.requires_grad and torch.is_grad_enabled()
-    return [term.detach().clone(), *(torch.autograd.grad(term, student) if wanted else ())]
+    gradient = torch.autograd.grad(term, student) if wanted else ()
+    with torch.no_grad():
+        return [term.clone(), *gradient]
 
 
 class _Evaluated(torch.autograd.Function):
