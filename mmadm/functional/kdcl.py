@@ -22,6 +22,8 @@ def naive_ensemble(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
     """
     with torch.no_grad():
         stacked = torch.stack([z.float() for z in logits])
+        if labels.dtype == torch.bool:
+            return _surest(stacked, labels)  # the same, without the entropies
         if labels.shape == logits[0].shape:
             entropy = torch.stack(
                 [F.binary_cross_entropy_with_logits(z, labels.float(), reduction='none') for z in stacked]
@@ -49,7 +51,12 @@ def minimum_ensemble(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
         stacked = torch.stack([z.float() for z in logits])
         if labels.shape == logits[0].shape:
             # two classes (z, 0): minus the true one leaves (0, -z) or (z, 0), so the other's minimum is that of -z or z
-            return torch.where(labels > 0.5, stacked.amax(dim=0), stacked.amin(dim=0))
+            return _surest(stacked, labels > 0.5)
         known = labels.clamp(0, stacked.shape[2] - 1).unsqueeze(1)
         true = torch.stack([z.gather(1, known) for z in stacked])
         return (stacked - true).amin(dim=0)
+
+
+def _surest(stacked: Tensor, present: Tensor) -> Tensor:
+    """Of each class the logit of the role that is surest of the truth: the highest where the class is present."""
+    return torch.where(present, stacked.amax(dim=0), stacked.amin(dim=0))

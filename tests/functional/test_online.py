@@ -68,6 +68,15 @@ def test_naive_takes_the_better_role_at_each_position():
     assert torch.isfinite(naive_ensemble([a, b], torch.tensor([[255, 1]]))).all()
 
 
+def test_certain_targets_choose_as_probabilities_of_0_and_1_do():
+    generator = torch.Generator().manual_seed(0)
+    logits = [3 * torch.randn(2, 4, 5, 5, generator=generator) for _ in range(3)]
+    truth = torch.rand(2, 4, 5, 5, generator=generator) > 0.5
+    chosen = naive_ensemble(logits, truth)
+    assert torch.equal(chosen, naive_ensemble(logits, truth.float()))
+    assert not torch.equal(chosen, naive_ensemble(logits, ~truth))
+
+
 def test_minimum_is_taken_after_the_true_class_is_subtracted():
     a, b = torch.tensor([[1.0, 4.0, 0.0]]), torch.tensor([[3.0, 5.0, 4.0]])
     assert minimum_ensemble([a, b], torch.tensor([0])).tolist() == [[0.0, 2.0, -1.0]]
