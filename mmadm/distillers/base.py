@@ -240,12 +240,17 @@ def valid_positions(output: RoleOutput, reference: Tensor) -> Tensor | None:
         return None
     # bytes: the map has the size of the image, and as floats takes four times as long
     valid = F.interpolate(output.valid.byte().unsqueeze(1), size=reference.shape[2:], mode='nearest').squeeze(1).bool()
-    priors = reference.shape[0] // valid.shape[0]  # those of a position follow each other in the batch
-    return valid if priors == 1 else valid.repeat_interleave(priors, dim=0)
+    return for_each_prior(valid, reference)
+
+
+def for_each_prior(values: Tensor, reference: Tensor) -> Tensor:
+    """Repeat maps (N, ...) to the batch of a reference (N * A, ...): a position's priors follow each other there."""
+    priors = reference.shape[0] // values.shape[0]
+    return values if priors == 1 else values.repeat_interleave(priors, dim=0)
 
 
 def mean_of(terms: Sequence[Tensor]) -> Tensor:
-    """The mean of scalars; a single one as it is, since each operation costs small networks time, and another back."""
+    """The mean of scalars; a single one as it is: an operation on it costs as much as a small network's loss."""
     return terms[0] if len(terms) == 1 else torch.stack(list(terms)).mean()
 
 

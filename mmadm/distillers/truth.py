@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmadm.distillers.base import for_each_prior
 from mmadm.functional.foreground import box_masks, inside_boxes
 from mmadm.structures import RoleOutput
 
@@ -44,8 +45,7 @@ def targets_like(output: RoleOutput, reference: Tensor) -> Tensor | None:
             for boxes, ids in zip(output.gt_boxes, output.gt_labels, strict=True)
         ]
     )
-    # the priors of a position follow each other in the batch
-    return targets.repeat_interleave(reference.shape[0] // targets.shape[0], dim=0)
+    return for_each_prior(targets, reference)
 
 
 def _labels_like(labels: Tensor, reference: Tensor) -> Tensor:
@@ -90,4 +90,4 @@ def objects_like(output: RoleOutput, reference: Tensor, classes: Sequence[int] |
         objects = inside_boxes(output.gt_boxes, tuple(output.valid.shape[1:]), tuple(reference.shape[2:]))
     else:
         return None
-    return objects.repeat_interleave(reference.shape[0] // objects.shape[0], dim=0)
+    return for_each_prior(objects, reference)

@@ -22,12 +22,14 @@ def avatar_uncertainty(teacher: Tensor, avatar: Tensor, eps: float = 1e-6) -> Te
         eps: Keeps a constant channel from dividing by 0.
 
     Returns:
-        A scalar in float32 without gradient.
+        A scalar in float32 without gradient; 0 if the input is empty, as where a detector has no region of interest.
 
     Raises:
         ValueError: If the shapes differ.
     """
     check_pair('avatar_uncertainty', teacher, avatar)
+    if not teacher.numel():
+        return teacher.new_zeros((), dtype=torch.float32)
     with torch.no_grad():
         mean_t, std_t = _channel_statistics(teacher)
         mean_a, std_a = _channel_statistics(avatar)

@@ -228,10 +228,10 @@ def test_a_batch_without_any_region_gives_a_loss_of_zero(learner, teacher):
     roles = dict(student=detector(learner), teacher=detector(teacher, 8))
     for cfg in roles.values():
         cfg['train_cfg']['rpn_proposal']['min_bbox_size'] = 1000
-    model = distillation(roles=roles, distillers=[MUTUAL])
+    model = distillation(roles=roles, distillers=[MUTUAL, dict(KD, avatars=dict(num=2))])
     losses = model(**model.data_preprocessor(batch(objects=0), True), mode='loss')
     total, logged = model.parse_losses(losses)
-    assert logged['student.loss_mutual'] == logged['teacher.loss_mutual'] == 0
+    assert logged['student.loss_mutual'] == logged['teacher.loss_mutual'] == logged['student.loss_transfer'] == 0
     total.backward()
     assert torch.isfinite(total)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)

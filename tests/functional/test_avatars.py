@@ -53,6 +53,11 @@ def test_uncertainty_by_hand():
     assert avatar_uncertainty(50 * teacher, 50 * avatar).item() == pytest.approx(1, rel=1e-4)
 
 
+@pytest.mark.parametrize('shape', [(0, 4), (0, 4, 3, 3), (2, 4, 0, 3)])
+def test_without_any_element_every_avatar_weighs_the_same(shape):
+    assert avatar_weights(torch.zeros(shape), [torch.zeros(shape)] * 2).tolist() == [1.0, 1.0]
+
+
 def test_weights_by_hand():
     found = weights_from_uncertainty(torch.tensor([0.0, math.log(3.0)]))
     torch.testing.assert_close(found, torch.tensor([1.5, 0.5]))  # softmax (0.75, 0.25), times 2

@@ -92,6 +92,7 @@ def _paint_ground(canvas: Canvas, rng: np.random.Generator, street: Street) -> N
     texture = fractal(rng, (_TEXTURE, _TEXTURE), 8, 5)
 
     def at(scale: float) -> Array:
+        """Read the texture on the ground, so many pixels to the metre."""
         along, across = ((value * scale).astype(np.int32) & (_TEXTURE - 1) for value in (z, x))
         return texture[along, across]
 

@@ -32,6 +32,7 @@ def lamp(rng: np.random.Generator, x: float, z: float) -> Thing:
     colour = rng.uniform(50, 150) * np.ones(3)
 
     def draw(canvas: Canvas) -> None:
+        """Draw the post, the arm and the lamp."""
         _post(canvas, (x, 0), (x, height), z, 0.16, colour, POLE)
         _post(canvas, (x, height), (x + reach, height + 0.25), z, 0.09, colour, POLE)
         head = (255, 225, 160) if canvas.light.lamps else (195, 195, 190)
@@ -78,6 +79,7 @@ def sign(rng: np.random.Generator, x: float, z: float) -> Thing:
     plates = [_SIGNS[index] for index in rng.choice(len(_SIGNS), 1 + int(rng.random() < 0.3), replace=False)]
 
     def draw(canvas: Canvas) -> None:
+        """Draw the pole and its plates, one below the other."""
         _post(canvas, (x, 0), (x, y), z, 0.1, np.full(3, 140.0), POLE)
         for index, (corners, turn, *colours) in enumerate(plates):
             angle = np.arange(corners) * (2 * np.pi / corners) + turn
@@ -96,6 +98,7 @@ def board(rng: np.random.Generator, x: float, z: float) -> Thing:
     outline = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (width / 2, tall / 2)
 
     def draw(canvas: Canvas) -> None:
+        """Draw the two posts and the board."""
         for side in (-0.35, 0.35):
             _post(canvas, (x + side * width, 0), (x + side * width, y), z, 0.12, np.full(3, 120.0), POLE)
         _draw_plate(canvas, x, y, z, outline, colours)
@@ -133,6 +136,7 @@ def tree(rng: np.random.Generator, x: float, z: float) -> Thing:
     low = height * rng.uniform(0.2, 0.4)
 
     def draw(canvas: Canvas) -> None:
+        """Draw the trunk, then the leaves."""
         _post(canvas, (x, 0), (x + rng.normal(0, 0.15), low * 1.5), z, rng.uniform(0.2, 0.42), bark, VEGETATION)
         centre = np.array([x, (low + height) / 2, z])
         _draw_leaves(canvas, rng, centre, np.array([spread, (height - low) / 2]), leaf)
@@ -146,6 +150,7 @@ def hedge(rng: np.random.Generator, x: float, z: float) -> Thing:
     leaf = np.asarray(_LEAVES[rng.integers(len(_LEAVES) - 1)]) * 0.9 + rng.normal(0, 8, 3)
 
     def draw(canvas: Canvas) -> None:
+        """Draw the leaves."""
         _draw_leaves(canvas, rng, np.array([x, height * 0.45, z]), np.array([spread, height * 0.6]), leaf)
 
     return Thing(z, draw, ring((x, z), spread * 0.7, 8), (0.0, height))

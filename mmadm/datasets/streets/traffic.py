@@ -33,6 +33,7 @@ def _within(face: Array, left: float, right: float, low: float, high: float) -> 
     low_left, low_right, high_right, high_left = face
 
     def at(u: float, v: float) -> Array:
+        """Interpolate between the corners."""
         return (1 - v) * ((1 - u) * low_left + u * low_right) + v * ((1 - u) * high_left + u * high_right)
 
     return np.stack([at(left, low), at(right, low), at(right, high), at(left, high)])
@@ -42,9 +43,11 @@ def _box_faces(low: tuple[float, float, float, float], high: tuple[float, float,
     """Faces of a tapered box in (along, across, up); `low` and `high` are (rear, front, half width, height)."""
 
     def corner(level: tuple[float, float, float, float], front: int, side: int) -> tuple[float, float, float]:
+        """One corner of the lower or upper level; `front` is 0 or 1, `side` -1 or 1."""
         return level[front], side * level[2], level[3]
 
     def quad(first: tuple[int, int], second: tuple[int, int]) -> Array:
+        """An upright face between two corners (front, side)."""
         return np.array([corner(low, *first), corner(low, *second), corner(high, *second), corner(high, *first)])
 
     # Seen from outside, each runs from its left to its right.
@@ -173,15 +176,18 @@ def _draw_person(canvas: Canvas, rng: np.random.Generator, x: float, z: float, h
     facing, stride, build = rng.choice([-1, 1]), rng.uniform(0.0, 0.17), rng.uniform(0.9, 1.2)
 
     def paint(shape: Array, colour: Array, shade: float = 1.0) -> None:
+        """Paint an outline given in shares of the height, upright where the person stands."""
         canvas.upright(shape * (facing * height, height) + (x, 0), z, np.clip(colour, 8, 250), ident, shade)
 
     def leg(reach: float, shade: float) -> None:
+        """Paint a leg whose foot stands so far in front of the hip."""
         knee = (reach * 0.55 + 0.02, 0.27)
         paint(bar((0.0, 0.5), knee, 0.1 * build, 0.075), bottom, shade)
         paint(bar(knee, (reach, 0.03), 0.075, 0.055), bottom, shade)
         paint(bar((reach - 0.03, 0.02), (reach + 0.08, 0.015), 0.05, 0.03), np.array([35, 32, 30]), shade)
 
     def arm(reach: float, shade: float) -> None:
+        """Paint an arm whose hand hangs so far in front of the shoulder."""
         elbow = (reach * 0.5 - 0.015, 0.62)
         paint(bar((0.0, 0.8), elbow, 0.07, 0.06), top, shade)
         paint(bar(elbow, (reach, 0.49), 0.06, 0.04), top, shade)
