@@ -53,6 +53,7 @@ class Server:
     def load(self, path: str) -> float:
         """Build the model of a job file; returns the distillation loss of its first batch."""
         import cost
+        import learners
         import torch
         from mmengine.config import Config, ConfigDict
         from mmengine.device import get_device
@@ -65,7 +66,7 @@ class Server:
         init_default_scope(job['default_scope'])
         self._device = torch.device(get_device())
         cfg = Config(dict(optim_wrapper=job['optim_wrapper']))
-        self._learner = cost.Learner(*cost.built(cfg, ConfigDict(job['model']), self._device))
+        self._learner = learners.Learner(*learners.built(cfg, ConfigDict(job['model']), self._device))
         model = self._learner.model
         model.load_state_dict(job['weights'])
         for part in job['channels_last']:

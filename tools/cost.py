@@ -6,35 +6,31 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.model.utils import revert_sync_batchnorm
-from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from learners import Learner, alone, built, load_batches, whole_model  # noqa: E402
 from rival import Rival  # noqa: E402
 
 from mmadm.adapters import build_adapter  # noqa: E402
 from mmadm.algorithms.frozen import lowered, teacher_precision  # noqa: E402
-from mmadm.algorithms.partial import freeze_all_but, set_mode  # noqa: E402
-from mmadm.registry import MODELS  # noqa: E402
-from mmadm.utils.config import role_model_cfg, without_pretrained  # noqa: E402
 from mmadm.utils.cost import (  # noqa: E402
+    OWN,
     WHOLE,
     Part,
     Ratio,
     Stopwatch,
+    calls_of,
     held_by,
     interleave,
     memory_ratio,
@@ -43,9 +39,7 @@ from mmadm.utils.cost import (  # noqa: E402
     time_ratios,
 )
 from mmadm.utils.errors import ConfigError  # noqa: E402
-from mmadm.utils.export import role_config  # noqa: E402
 
-BATCHES = 4
 ROUNDS = 20
 LOSSES, OPTIMISER = 'losses of the distillers, in it', 'optimiser, in it'
 
@@ -67,32 +61,6 @@ class Costs:
     ratios: list[Ratio]
     device: str
     distillation: tuple[float, float] | None = None
-
-
-@dataclass
-class Learner:
-    """A model with its optimisers.
-
-    Attributes:
-        model: In training mode.
-        wrapper: What its ``train_step`` takes.
-        optimizers: The optimisers inside of the wrapper.
-    """
-
-    model: nn.Module
-    wrapper: Any
-    optimizers: list[torch.optim.Optimizer] = field(init=False)
-
-    def __post_init__(self) -> None:
-        several = isinstance(self.wrapper, OptimWrapperDict)
-        self.optimizers = [w.optimizer for w in (self.wrapper.values() if several else [self.wrapper])]
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group['lr'] = 0.0  # steps cost the same, and no random network can run away
-
-    def step(self, batch: dict[str, Any]) -> None:
-        """Make a training step."""
-        self.model.train_step(batch, self.wrapper)
 
 
 def add_parser(commands: Any) -> None:
@@ -127,17 +95,11 @@ def measure(cfg: Config, rounds: int, rival: Rival | None = None) -> Costs:
     device = torch.device(get_device())
     batches = load_batches(cfg)
     whole = Learner(*built(cfg, whole_model(cfg), device, cfg.get('custom_hooks')))
-    parts, runs, held = [], {}, {}
-    for role, network in whole.model.roles.items():
-        if role in whole.model.trainable:
-            plain = alone(cfg, role, network, device)
-            parts.append(Part(f'plain step of {role}', role, True))
-            runs[parts[-1].row], held[parts[-1].row] = plain_step(plain, batches), plain
-        elif taps := wanted_taps(whole.model, role):
-            parts.append(Part(f'forward pass of {role}', role, False))
-            runs[parts[-1].row], held[parts[-1].row] = prefix(cfg, whole.model, role, taps, batches), network
+    parts, runs, held = parts_of(cfg, whole.model, device, batches)
     runs[WHOLE], held[WHOLE] = plain_step(whole, batches), whole
     variants = [timed(row, prepare, device) for row, prepare in runs.items()]
+    if any(True for _ in whole.model.connectors.parameters()):
+        variants.append(timed(OWN, own_modules(whole, batches), device))
     variants.append(lambda number: watched_step(whole, batches[number % len(batches)], device))
     losses = None
     if rival is not None:
@@ -156,72 +118,27 @@ def measure(cfg: Config, rounds: int, rival: Rival | None = None) -> Costs:
     return Costs(times, memory, ratios, device_name(device), losses)
 
 
+def parts_of(
+    cfg: Config, model: nn.Module, device: torch.device, batches: list[dict[str, Any]]
+) -> tuple[list[Part], dict[str, Callable[[int], Callable[[], object]]], dict[str, Learner | nn.Module]]:
+    """What every role would do without the others: the parts, and by row how to run it and what it holds."""
+    parts, runs, held = [], {}, {}
+    for role, network in model.roles.items():
+        if role in model.trainable:
+            plain = alone(cfg, role, network, device)
+            parts.append(Part(f'plain step of {role}', role, True))
+            runs[parts[-1].row], held[parts[-1].row] = plain_step(plain, batches), plain
+        elif taps := wanted_taps(model, role):
+            parts.append(Part(f'forward pass of {role}', role, False))
+            runs[parts[-1].row], held[parts[-1].row] = prefix(cfg, model, role, taps, batches), network
+    return parts, runs, held
+
+
 def device_name(device: torch.device) -> str:
     """What a reader wants to know of it."""
     return (
         torch.cuda.get_device_name() if device.type == 'cuda' else f'{device.type}, {torch.get_num_threads()} threads'
     )
-
-
-def alone(cfg: Config, role: str, network: nn.Module, device: torch.device) -> Learner:
-    """A role in a stock training of its own, from the same weights; of a bridge only the tail learns there, too."""
-    stock = role_config(cfg, role)
-    model_cfg = ConfigDict(without_pretrained(stock.model.to_dict()))
-    plain = Learner(*built(stock, model_cfg, device, cfg.get('custom_hooks'), role))
-    plain.model.load_state_dict(network.state_dict())
-    if train := cfg.model.roles[role].get('train'):
-        freeze_all_but(role, plain.model, train)
-        set_mode(plain.model, train, True)
-    return plain
-
-
-def load_batches(cfg: Config) -> list[dict[str, Any]]:
-    """A few real batches of the training data, kept in memory."""
-    loader = deepcopy(cfg.train_dataloader)
-    loader.update(num_workers=0, persistent_workers=False)
-    loader.pop('prefetch_factor', None)
-    return list(islice(Runner.build_dataloader(loader, seed=0), BATCHES))
-
-
-def whole_model(cfg: Config) -> ConfigDict:
-    """Config of the whole model without pre-trained weights other than checkpoints of roles: they cost nothing."""
-    model = deepcopy(cfg.model)
-    for name, role in model.roles.items():
-        if 'type' in role:
-            model.roles[name] = without_pretrained(role_model_cfg(role))
-        elif 'cfg' in role:
-            role['cfg'] = without_pretrained(role_model_cfg(role))
-    return model
-
-
-def built(
-    cfg: Config, model_cfg: ConfigDict, device: torch.device, hooks: list[Any] | None = None, role: str | None = None
-) -> tuple[nn.Module, Any]:
-    """Build a model, whole or a ``role`` alone, and its optimisers as a Runner with these custom hooks would."""
-    shared = cfg.get('data_preprocessor')
-    if shared is not None:
-        model_cfg.setdefault('data_preprocessor', shared)
-    torch.manual_seed(0)
-    model = MODELS.build(model_cfg)
-    model.init_weights()
-    if device.type == 'cpu':
-        model = revert_sync_batchnorm(model)
-    model = model.to(device)
-    model.train()
-    for hook in hooks or ():
-        if 'ChannelsLastHook' in str(hook.get('type')):
-            for part in chosen(model, hook.get('roles'), role):
-                part.to(memory_format=torch.channels_last)
-    return model, build_optim_wrapper(model, cfg.optim_wrapper)
-
-
-def chosen(model: nn.Module, roles: list[str] | None, role: str | None) -> list[nn.Module]:
-    """The parts that a hook with the option ``roles`` would change, of a whole model or of a role alone."""
-    if roles is None:
-        return [model]
-    if role is None:
-        return [model.roles[name] for name in roles]
-    return [model] if role in roles else []
 
 
 def wanted_taps(model: nn.Module, role: str) -> list[str]:
@@ -237,6 +154,18 @@ def plain_step(learner: Learner, batches: list[dict[str, Any]]) -> Callable[[int
         return lambda: learner.step(batch)
 
     return prepare
+
+
+def own_modules(learner: Learner, batches: list[dict[str, Any]]) -> Callable[[int], Callable[[], object]]:
+    """What a method trains beside the roles, called as in a training step of the first batch; no losses."""
+    calls = calls_of(learner.model.connectors, plain_step(learner, batches)(0))
+
+    def run() -> None:
+        with learner.wrapper.optim_context(learner.model):
+            for call in calls:
+                call.repeat()
+
+    return lambda number: run
 
 
 def prefix(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ OFFLINE_TARGET, ONLINE_TARGET = 1.02, 1.03
 #: What it may hold in memory when all roles learn together
 MEMORY_TARGET = 1.05
 WHOLE = 'whole step'
+#: What a method trains beside the roles, such as MGD's generator or FFSD's fusion
+OWN = "the method's own modules"
 
 
 @dataclass(frozen=True)
@@ -117,15 +120,66 @@ def time_ratios(times: Mapping[str, Sequence[float]], parts: Sequence[Part], stu
         student: The role whose plain step counts as the cost of a training without distillation.
 
     Returns:
-        Medians over the rounds: to the student's plain step, and to the sum of all parts if there are more.
+        Medians over the rounds: to the student's plain step, to the sum of all parts if there are more, and to this
+        sum and the method's own modules if ``OWN`` was measured. The last one is to stay below the target.
     """
     (own,) = (part for part in parts if part.role == student)
     found = [Ratio(f'{WHOLE} / {own.row}', median_ratio(times[WHOLE], [times[own.row]]))]
     if len(parts) > 1:
         learners = [part for part in parts if part.trains]
         target = ONLINE_TARGET if len(learners) == len(parts) else OFFLINE_TARGET if learners == [own] else None
-        rows = ' + '.join(part.row for part in parts)
-        found.append(Ratio(f'{WHOLE} / ({rows})', median_ratio(times[WHOLE], [times[p.row] for p in parts]), target))
+        sums = [[part.row for part in parts]]
+        if OWN in times:
+            sums.append([*sums[0], OWN])
+        for rows in sums:
+            value = median_ratio(times[WHOLE], [times[row] for row in rows])
+            found.append(Ratio(f'{WHOLE} / ({" + ".join(rows)})', value, target if rows is sums[-1] else None))
+    return found
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module in a training step.
+
+    Attributes:
+        module: The module.
+        inputs: Copies of its arguments, those with a gradient as leaves.
+        learns: Whether gradients were enabled.
+    """
+
+    module: nn.Module
+    inputs: tuple[Any, ...]
+    learns: bool
+
+    def repeat(self) -> None:
+        """Run it again, forwards and, where it learns, backwards to its weights and to inputs that had a gradient."""
+        with torch.set_grad_enabled(self.learns):
+            made = self.module(*self.inputs)
+        wanted = [t for t in (*self.module.parameters(), *self.inputs) if isinstance(t, Tensor) and t.requires_grad]
+        if self.learns and wanted:
+            torch.autograd.grad(made, wanted, torch.ones_like(made))
+
+
+def calls_of(root: nn.Module, run: Callable[[], object]) -> list[Call]:
+    """Record the calls of all innermost modules with weights: convolutions, norms.
+
+    Args:
+        root: What holds the modules.
+        run: A training step.
+    """
+    found: list[Call] = []
+
+    def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        learns = torch.is_grad_enabled()
+        with torch.no_grad():  # copies: a later module may work in place
+            kept = tuple(x.clone().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in inputs)
+        found.append(Call(module, kept, learns))
+
+    inner = [m for m in root.modules() if any(True for _ in m.parameters(recurse=False))]
+    hooks = [module.register_forward_pre_hook(record) for module in inner]
+    run()
+    for hook in hooks:
+        hook.remove()
     return found
 
 

@@ -10,7 +10,18 @@ from mmengine.config import Config
 from tiny_runs import load_tool, role_config, write_images
 from torch import nn
 
-from mmadm.utils.cost import WHOLE, Part, Stopwatch, held_by, interleave, memory_ratio, peak_bytes, time_ratios
+from mmadm.utils.cost import (
+    OWN,
+    WHOLE,
+    Part,
+    Stopwatch,
+    calls_of,
+    held_by,
+    interleave,
+    memory_ratio,
+    peak_bytes,
+    time_ratios,
+)
 
 CPU = torch.device('cpu')
 STUDENT, TEACHER = Part('s', 'student', True), Part('t', 'teacher', True)
@@ -37,6 +48,44 @@ def test_ratios_are_medians_over_the_rounds():
 def test_the_target_depends_on_who_is_frozen(parts, targets):
     times = {WHOLE: [1.0], 's': [1.0], 't': [1.0], 'f': [1.0]}
     assert [ratio.target for ratio in time_ratios(times, parts, 'student')] == targets
+
+
+def test_what_a_method_trains_beside_the_roles_is_one_more_part():
+    times = {WHOLE: [12.0], 's': [4.0], 't': [4.0], OWN: [2.0]}
+    _, roles, everything = time_ratios(times, [STUDENT, TEACHER], 'student')
+    assert (roles.value, roles.target) == (1.5, None)
+    assert (everything.value, everything.target) == (1.2, 1.03)
+    assert everything.name == f'whole step / (s + t + {OWN})'
+
+
+def test_calls_are_recorded_and_repeated_as_they_were():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 2), nn.ReLU(inplace=True))
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.first(x)
+            return self.second(self.first(x))
+
+    module, x = Two(), torch.ones(5, 3)
+    calls = calls_of(module, lambda: module(x).sum().backward())
+    assert [(call.module, call.learns) for call in calls] == [
+        (module.first, False), (module.first, True), (module.second[0], True)
+    ]  # fmt: skip
+    assert [call.inputs[0].requires_grad for call in calls] == [False, False, True]
+    torch.testing.assert_close(calls[2].inputs[0], module.first(x))
+    before = [p.grad.clone() for p in module.parameters()]
+    backward = []
+    module.second[0].weight.register_hook(backward.append)
+    module.first.weight.register_hook(backward.append)
+    for call in calls:
+        call.repeat()
+    # each that learns went backwards, and left no gradient behind
+    assert [grad.shape for grad in backward] == [(4, 3), (2, 4)]
+    assert all(torch.equal(p.grad, b) for p, b in zip(module.parameters(), before, strict=True))
+    assert not any(m._forward_pre_hooks for m in module.modules())
 
 
 def test_memory_is_compared_with_the_sum_of_the_parts():
@@ -117,23 +166,25 @@ OFFLINE_ROWS = ['plain step of student', 'forward pass of teacher']
 def test_every_part_is_measured_in_every_round(tool, data, make, rows):
     costs = tool.cost.measure(make(data), rounds=2)
     inside = [tool.cost.LOSSES, tool.cost.OPTIMISER]
-    assert list(costs.milliseconds) == [*rows, WHOLE, *inside]
+    assert list(costs.milliseconds) == [*rows, WHOLE, OWN, *inside]  # ADM has a connector
     assert all(len(times) == 2 and min(times) > 0 for times in costs.milliseconds.values())
     assert list(costs.memory) == [*rows, WHOLE] and min(costs.memory.values()) > 0
     expected = time_ratios(
         costs.milliseconds, [Part(row, row.split()[-1], row.startswith('plain')) for row in rows], 'student'
     )
-    assert costs.ratios[:2] == expected
-    assert costs.ratios[2].value == costs.memory[WHOLE] / sum(costs.memory[row] for row in rows)
+    assert costs.ratios[:3] == expected
+    assert costs.ratios[3].value == costs.memory[WHOLE] / sum(costs.memory[row] for row in rows)
 
 
 def test_the_parts_do_what_their_rows_say(tool, data):
     """Who runs in which mode, and how often, as the modules themselves see it."""
+    import learners  # beside the tool, which puts its folder on the path
+
     cost, cfg = tool.cost, offline(data)
-    tool.cost.init_default_scope('mmseg')
-    batches = cost.load_batches(cfg)
-    assert len(batches) == cost.BATCHES and len(batches[0]['inputs']) == 2
-    whole = cost.Learner(*cost.built(cfg, cost.whole_model(cfg), CPU))
+    cost.init_default_scope('mmseg')
+    batches = learners.load_batches(cfg)
+    assert len(batches) == learners.BATCHES and len(batches[0]['inputs']) == 2
+    whole = learners.Learner(*learners.built(cfg, learners.whole_model(cfg), CPU))
     seen = []
     for role, network in whole.model.roles.items():
         for part in ('backbone', 'decode_head'):
@@ -151,6 +202,17 @@ def test_the_parts_do_what_their_rows_say(tool, data):
     # nothing is learned, so that every round costs the same
     assert all(torch.equal(value, start[key]) for key, value in whole.model.named_parameters())
     assert not any(part._forward_hooks for part in whole.model.distillers.values())
+
+
+def test_a_generator_is_measured_as_the_methods_own(tool, data):
+    cfg = offline(data)
+    loss = dict(type='MaskedGeneration', mask_ratio=0.5)
+    cfg.model.distillers = [
+        dict(type='mmadm.Transfer', source='teacher', learner='student', at='backbone.layer4', loss=loss)
+    ]
+    costs = tool.cost.measure(cfg, rounds=1)
+    assert list(costs.milliseconds)[:4] == [*OFFLINE_ROWS, WHOLE, OWN] and costs.milliseconds[OWN][0] > 0
+    assert [ratio.target for ratio in costs.ratios] == [None, None, 1.02, None]
 
 
 def test_the_command_prints_every_row_and_ratio(tool, data, tmp_path, capsys):
