@@ -10,7 +10,14 @@ from mmadm.functional.adm import (
     similarity_map,
 )
 from mmadm.functional.attention import attention_distance, attention_map
-from mmadm.functional.avatars import avatar_uncertainty, avatar_weights, batch_standardise, weights_from_uncertainty
+from mmadm.functional.avatars import (
+    avatar_uncertainty,
+    avatar_weights,
+    batch_standardise,
+    channel_statistics,
+    uncertainty_between,
+    weights_from_uncertainty,
+)
 from mmadm.functional.cwd import channel_wise_divergence
 from mmadm.functional.dist import dist_distance
 from mmadm.functional.dkd import decoupled_kl
@@ -31,6 +38,7 @@ __all__ = [
     'avatar_weights',
     'batch_standardise',
     'binary_kl_divergence',
+    'channel_statistics',
     'channel_wise_divergence',
     'consensus_from_map',
     'consensus_loss',
@@ -48,6 +56,7 @@ __all__ = [
     'region_weights',
     'similarity_map',
     'switch_threshold',
+    'uncertainty_between',
     'warmup_ramp',
     'weights_from_uncertainty',
 ]

@@ -28,13 +28,35 @@ def avatar_uncertainty(teacher: Tensor, avatar: Tensor, eps: float = 1e-6) -> Te
         ValueError: If the shapes differ.
     """
     check_pair('avatar_uncertainty', teacher, avatar)
-    if not teacher.numel():
-        return teacher.new_zeros((), dtype=torch.float32)
+    return uncertainty_between(channel_statistics(teacher), channel_statistics(avatar), eps)
+
+
+def channel_statistics(feature: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased standard deviation of each channel over all images and positions.
+
+    Args:
+        feature: Shape (N, C, ...).
+
+    Returns:
+        Two tensors of shape (C,) in float32 without gradient; zeros if there are no images or positions.
+    """
     with torch.no_grad():
-        mean_t, std_t = _channel_statistics(teacher)
-        mean_a, std_a = _channel_statistics(avatar)
+        if not feature.numel():
+            nothing = feature.new_zeros(feature.shape[1], dtype=torch.float32)
+            return nothing, nothing
+        rows = feature.float().reshape(*feature.shape[:2], -1)
+        mean = rows.mean(dim=2).mean(dim=0)
+        # in two passes, with a sixth of the time that torch.std_mean takes over several dimensions
+        length = torch.linalg.vector_norm(rows - mean[:, None], dim=2)
+        return mean, (length.square().sum(dim=0) / (rows.shape[0] * rows.shape[2])).sqrt()
+
+
+def uncertainty_between(teacher: tuple[Tensor, Tensor], avatar: tuple[Tensor, Tensor], eps: float = 1e-6) -> Tensor:
+    """:func:`avatar_uncertainty` from :func:`channel_statistics`; the teacher's serve all avatars."""
+    with torch.no_grad():
+        (mean_t, std_t), (mean_a, std_a) = teacher, avatar
         departure = torch.stack([mean_a - mean_t, std_a - std_t]) / (std_t + eps)
-        # correction 0 here and below: one channel or one position gives 0, not NaN
+        # correction 0: one channel gives 0, not NaN
         return departure.var(dim=1, correction=0).mean()
 
 
@@ -95,11 +117,3 @@ def batch_standardise(feature: Tensor) -> Tensor:
     dims = [0, *range(2, feature.dim())]
     variance, mean = torch.var_mean(feature, dims, correction=0, keepdim=True)
     return (feature - mean) * (variance + 1e-5).rsqrt()
-
-
-def _channel_statistics(feature: Tensor) -> tuple[Tensor, Tensor]:
-    rows = feature.float().reshape(*feature.shape[:2], -1)
-    mean = rows.mean(dim=2).mean(dim=0)
-    # in two passes, with a sixth of the time that torch.std_mean takes over several dimensions
-    length = torch.linalg.vector_norm(rows - mean[:, None], dim=2)
-    return mean, (length.square().sum(dim=0) / (rows.shape[0] * rows.shape[2])).sqrt()
