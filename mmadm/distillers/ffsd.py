@@ -75,6 +75,11 @@ class FFSD(Distiller):
         self.coefficients = {'diversity': diversity, 'fusion': fusion, 'chain': self_distillation}
         self.warmup = warmup
 
+    @property
+    def _with_chain(self) -> list[str]:
+        """Roles whose shallower features are pulled to what a chain makes; the first student has no former one."""
+        return [*(self.students[1:] if self.coefficients['diversity'] else ()), self.leader]
+
     def edges(self) -> list[Edge]:
         """None: every role looks at several others through the fusion."""
         return []
@@ -110,7 +115,7 @@ class FFSD(Distiller):
             found[f'transform_{level}'] = (self.leader, LeaderTransform(channels, count))
         if self.shallow:
             sizes = [_size(leader.taps[tap][-1]) for tap in (self.at, *self.shallow)]
-            for role in [*self.students, self.leader]:
+            for role in self._with_chain:
                 try:
                     found[f'chain_{role}'] = (CHAIN, SelfDistillation(sizes[0], sizes[1:]))
                 except ValueError as error:
@@ -125,7 +130,7 @@ class FFSD(Distiller):
         fused, logits, of_fusion = self._fusion(outputs, features, connectors)
         losses.update(of_fusion)
         losses.update(self._leader(outputs, features, fused, logits, connectors))
-        for role in self.taps() if self.shallow else ():
+        for role in self._with_chain if self.shallow else ():
             losses[f'{CHAIN}.loss_{role}'] = self._chain(outputs[role], features[role][-1], connectors[f'chain_{role}'])
         return losses
 
