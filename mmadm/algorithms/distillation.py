@@ -12,8 +12,9 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmadm.algorithms.frozen import compile_around, lowered, scoring_lowered, teacher_precision
+from mmadm.algorithms.methods import build_distillers
 from mmadm.algorithms.partial import freeze_all_but, set_mode
-from mmadm.algorithms.pause import buffer_copies, check_one_decides, restore_buffers
+from mmadm.algorithms.pause import buffer_copies, restore_buffers
 from mmadm.algorithms.prefix import Prefix, copied_roles, copy_weights, fed_from, recorded, replayed, shared_paths
 from mmadm.algorithms.preprocessor import RolePreprocessor
 from mmadm.algorithms.roles import build_roles, check_names
@@ -22,7 +23,7 @@ from mmadm.distillers import Distiller
 from mmadm.registry import MODELS
 from mmadm.structures import RoleOutput
 from mmadm.utils.config import role_cfgs
-from mmadm.utils.errors import ConfigError, NonFiniteLossError, near_matches
+from mmadm.utils.errors import NonFiniteLossError
 from mmadm.utils.random import current_iteration, role_stream, untouched_generators
 
 #: Side of the square image of the dry run in pixels: enough for output stride 32 and pyramid pooling
@@ -82,7 +83,7 @@ class Distillation(BaseModel, TapViews):
         self._parts = {name: list(cfg.get('train', ())) for name, cfg in roles.items()}
         for name in (role for role in trainable if self._parts[role]):
             freeze_all_but(name, self.roles[name], self._parts[name])
-        self.distillers = nn.ModuleDict(self._build_distillers(distillers))
+        self.distillers = nn.ModuleDict(build_distillers(distillers, roles))
         self.connectors = nn.ModuleDict()
         self._connector_owner: dict[tuple[str, str], str] = {}
         self._prefixes: dict[str, Prefix] = {}
@@ -209,21 +210,6 @@ class Distillation(BaseModel, TapViews):
         """Check a training set's labels against every trainable role; ConfigError names the file."""
         for name in self.trainable:
             self._adapters[name].check_data(self.roles[name], dataset)
-
-    def _build_distillers(self, cfgs: Sequence[Mapping[str, Any]]) -> dict[str, Distiller]:
-        built: dict[str, Distiller] = {}
-        for index, cfg in enumerate(cfgs):
-            try:
-                distiller = MODELS.build({'_scope_': 'mmadm', **cfg})
-            except (ConfigError, TypeError, KeyError) as error:
-                raise ConfigError(f'model.distillers[{index}]: {error}') from error
-            for role in distiller.taps():
-                if role not in self.roles:
-                    raise ConfigError(f'model.distillers[{index}]: no role {role!r}; {near_matches(role, self.roles)}')
-            kind = type(distiller).__name__.lower()
-            built[kind if kind not in built else f'{kind}_{index}'] = distiller
-        check_one_decides(built.values())
-        return built
 
     def _infer_connectors(self) -> None:
         """Infer connectors by a dry run, and what a role need not run that is a copy of a frozen one."""

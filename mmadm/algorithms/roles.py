@@ -13,7 +13,7 @@ from torch import nn
 from mmadm.adapters import Adapter, build_adapter
 from mmadm.registry import MODELS
 from mmadm.utils.config import SHARED_OPTIMISER_KEYS, role_model_cfg, without_pretrained
-from mmadm.utils.errors import ConfigError, near_matches, require_list
+from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_list
 from mmadm.utils.random import role_stream
 from mmadm.utils.weights import load_role_weights
 
@@ -40,17 +40,21 @@ def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) ->
     """Check that frozen and deploy name roles and that something is left to train.
 
     Raises:
-        ConfigError: If not, or if ``frozen`` is a string.
+        ConfigError: If not, if a role is no dict, or if ``frozen`` is a string.
     """
-    if not roles:
-        raise ConfigError('model.roles is empty: name at least one role, such as student=dict(cfg=...)')
+    if not roles or not isinstance(roles, Mapping):
+        raise ConfigError(
+            f'model.roles must be a dict with at least one role, such as dict(student=dict(cfg=...)); found '
+            f'{"an empty" if not roles else "a"} {type(roles).__name__}'
+        )
     require_list('model.frozen', frozen)
     for key, name in [*(('model.frozen', name) for name in frozen), ('model.deploy', deploy)]:
         if name not in roles:
             raise ConfigError(f'{key}={name!r} is not a role; {near_matches(name, roles)}')
     if set(roles) == set(frozen):
         raise ConfigError(f'model.frozen={list(frozen)}: every role is frozen, nothing would be trained')
-    for name in roles:
+    for name, cfg in roles.items():
+        require_dict(f'model.roles.{name}', cfg, f'dict(cfg={cfg!r})' if isinstance(cfg, str) else 'dict(cfg=...)')
         if '.' in name or not name:
             raise ConfigError(f'model.roles.{name}: a role name must not be empty or hold a dot')
         if name in RESERVED:

@@ -25,7 +25,7 @@ from mmadm.losses import ChannelWiseDivergence
 from mmadm.modules import AvatarEnsemble
 from mmadm.registry import MODELS
 from mmadm.structures import RoleOutput
-from mmadm.utils.errors import ConfigError
+from mmadm.utils.errors import ConfigError, require_dict
 
 
 @MODELS.register_module()
@@ -62,6 +62,7 @@ class Transfer(Distiller):
         super().__init__(schedule)
         if source == learner:
             raise ConfigError(f'Transfer.source={source!r}: must differ from learner')
+        require_dict('Transfer.loss', loss, "dict(type='KLDivergence', tau=4)")
         self.learner = learner
         self.loss = MODELS.build({'_scope_': 'mmadm', **loss})
         self.connector_cfg = connector

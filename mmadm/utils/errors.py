@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 
@@ -30,6 +30,21 @@ def require_list(key: str, value: object) -> None:
     """
     if isinstance(value, str):
         raise ConfigError(f'{key}={value!r}: must be a list: {[value]}')
+
+
+def require_dict(key: str, value: object, example: str) -> None:
+    """Refuse anything but a dict where the config of a module is meant.
+
+    Args:
+        key: Config key to name in the error.
+        value: What the user wrote.
+        example: What would be right.
+
+    Raises:
+        ConfigError: If it is no dict.
+    """
+    if not isinstance(value, Mapping):
+        raise ConfigError(f'{key}={value!r}: must be a dict, such as {example}')
 
 
 def near_matches(name: str, valid: Iterable[str]) -> str:
