@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmadm.algorithms.frozen import compile_around, lowered, scoring_lowered, teacher_precision
-from mmadm.algorithms.methods import build_distillers
+from mmadm.algorithms.methods import build_distillers, check_reached
 from mmadm.algorithms.partial import freeze_all_but, set_mode
 from mmadm.algorithms.pause import buffer_copies, restore_buffers
 from mmadm.algorithms.prefix import Prefix, copied_roles, copy_weights, fed_from, recorded, replayed, shared_paths
@@ -157,6 +157,8 @@ class Distillation(BaseModel, TapViews):
         active = {name: d for name, d in self.distillers.items() if d.active(iteration)}
         before = {role: buffer_copies(self.roles[role]) for d in active.values() for role in d.may_pause}
         outputs = self._run_roles(inputs, data_samples, active, iteration)
+        if torch.is_grad_enabled():
+            check_reached(active, outputs)
         losses = {f'{role}.{key}': value for role, out in outputs.items() for key, value in out.losses.items()}
         # avatars and masks draw from a stream of their own: exact to resume, other numbers on each rank
         with role_stream(len(self.roles), iteration):

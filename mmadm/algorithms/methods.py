@@ -8,6 +8,7 @@ from typing import Any
 from mmadm.algorithms.pause import check_one_decides
 from mmadm.distillers import Distiller
 from mmadm.registry import MODELS
+from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError, near_matches, require_dict
 
 EXAMPLE = "dict(type='mmadm.Transfer', source='teacher', learner='student', loss=dict(type='KLDivergence'))"
@@ -41,6 +42,27 @@ def build_distillers(cfgs: Sequence[Mapping[str, Any]], roles: Iterable[str]) ->
         built[kind if kind not in built else f'{kind}_{index}'] = distiller
     check_one_decides(built.values())
     return built
+
+
+def check_reached(distillers: Mapping[str, Distiller], outputs: Mapping[str, RoleOutput]) -> None:
+    """Refuse a learner's tap before which nothing learns: its loss would move a connector at most.
+
+    Args:
+        distillers: Those that are computed.
+        outputs: What the roles produced with gradients enabled.
+
+    Raises:
+        ConfigError: Names the tap.
+    """
+    for name, distiller in distillers.items():
+        for edge in distiller.edges():
+            levels = outputs[edge.learner].taps[edge.learner_tap]
+            if distiller.moves(edge) and not any(level.requires_grad for level in levels):
+                raise ConfigError(
+                    f'model.distillers: {name} would teach {edge.learner!r} at tap {edge.learner_tap!r}, but nothing '
+                    f'learns up to there: tap a later module, or see frozen_stages of its backbone and '
+                    f'model.roles.{edge.learner}.train'
+                )
 
 
 def _build(key: str, cfg: Mapping[str, Any]) -> Distiller:

@@ -1,11 +1,13 @@
 """Configs that cannot work are refused before training, with the key, what was found and what would be right."""
 
 import pytest
-from tiny import distillation, segmentor
+import torch
+from tiny import batch, distillation, segmentor, train
 
 from mmadm.utils.errors import ConfigError
 
 ADM = dict(type='ADM', at='backbone.layer4')
+HINT = dict(type='HintMSE')
 MUTUAL = dict(type='MutualLearning', roles=['student', 'teacher'])
 
 
@@ -66,6 +68,26 @@ MUTUAL = dict(type='MutualLearning', roles=['student', 'teacher'])
 def test_a_config_that_cannot_work_is_refused_before_training(change, message):
     with pytest.raises(ConfigError, match=message):
         distillation(**change)
+
+
+@pytest.mark.parametrize('distiller', [ADM, dict(type='Transfer', source='teacher', learner='student', loss=HINT)])
+@pytest.mark.parametrize(('tap', 'learns'), [('layer2', False), ('layer3', True)])
+def test_a_tap_before_which_nothing_learns_is_refused(distiller, tap, learns):
+    """Else a connector alone would move, and the loss would fall as if the student learnt."""
+    student = segmentor(4)
+    student['backbone']['frozen_stages'] = 2
+    model = distillation(
+        roles=dict(student=student, teacher=segmentor(8)), distillers=[dict(distiller, at=f'backbone.{tap}')]
+    )
+    if learns:
+        train(model, 1)
+        return
+    with pytest.raises(
+        ConfigError, match=rf"would teach 'student' at tap 'backbone\.{tap}', but nothing learns.*frozen_"
+    ):
+        train(model, 1)
+    with torch.no_grad():  # only looked at
+        model(**model.data_preprocessor(batch(), True), mode='loss')
 
 
 def test_class_counts_that_differ_are_refused_for_logits_only():
