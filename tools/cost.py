@@ -157,13 +157,26 @@ def plain_step(learner: Learner, batches: list[dict[str, Any]]) -> Callable[[int
 
 
 def own_modules(learner: Learner, batches: list[dict[str, Any]]) -> Callable[[int], Callable[[], object]]:
-    """What a method trains beside the roles, called as in a training step of the first batch; no losses."""
-    calls = calls_of(learner.model.connectors, plain_step(learner, batches)(0))
+    """What a method trains beside the roles, as in a training step of the first batch, and its share of the optimisers.
+
+    The losses between these modules are not part of it.
+    """
+    model = learner.model
+    calls = calls_of(model.connectors, plain_step(learner, batches)(0))
+    own = set(model.connectors.parameters())
+    optimizers = []
+    for optimizer in learner.optimizers:
+        params = [p for group in optimizer.param_groups for p in group['params'] if p in own]
+        if params:
+            optimizers.append(type(optimizer)(params, **{**optimizer.defaults, 'lr': 0.0}))
 
     def run() -> None:
-        with learner.wrapper.optim_context(learner.model):
+        with learner.wrapper.optim_context(model):
             for call in calls:
                 call.repeat()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
 
     return lambda number: run
 

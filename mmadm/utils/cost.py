@@ -152,12 +152,14 @@ class Call:
     learns: bool
 
     def repeat(self) -> None:
-        """Run it again, forwards and, where it learns, backwards to its weights and to inputs that had a gradient."""
+        """Run it again, forwards and, where it learns, backwards: the gradients of its weights are left there."""
         with torch.set_grad_enabled(self.learns):
             made = self.module(*self.inputs)
-        wanted = [t for t in (*self.module.parameters(), *self.inputs) if isinstance(t, Tensor) and t.requires_grad]
-        if self.learns and wanted:
-            torch.autograd.grad(made, wanted, torch.ones_like(made))
+        if made.requires_grad:
+            made.backward(torch.ones_like(made))
+        for given in self.inputs:
+            if isinstance(given, Tensor):
+                given.grad = None
 
 
 def calls_of(root: nn.Module, run: Callable[[], object]) -> list[Call]:

@@ -76,15 +76,15 @@ def test_calls_are_recorded_and_repeated_as_they_were():
     ]  # fmt: skip
     assert [call.inputs[0].requires_grad for call in calls] == [False, False, True]
     torch.testing.assert_close(calls[2].inputs[0], module.first(x))
-    before = [p.grad.clone() for p in module.parameters()]
-    backward = []
-    module.second[0].weight.register_hook(backward.append)
-    module.first.weight.register_hook(backward.append)
+    module.zero_grad()
     for call in calls:
         call.repeat()
-    # each that learns went backwards, and left no gradient behind
-    assert [grad.shape for grad in backward] == [(4, 3), (2, 4)]
-    assert all(torch.equal(p.grad, b) for p, b in zip(module.parameters(), before, strict=True))
+    first, bias, second, second_bias = (p.grad for p in module.parameters())
+    # of the sum of its own output; the recorded input does not add up the gradients of several rounds
+    assert torch.equal(first, torch.full((4, 3), 5.0)) and torch.equal(bias, torch.full((4,), 5.0))
+    torch.testing.assert_close(second, module.first(x).sum(dim=0).expand(2, 4))
+    assert torch.equal(second_bias, torch.full((2,), 5.0))
+    assert all(given.grad is None for call in calls for given in call.inputs)
     assert not any(m._forward_pre_hooks for m in module.modules())
 
 
@@ -202,6 +202,24 @@ def test_the_parts_do_what_their_rows_say(tool, data):
     # nothing is learned, so that every round costs the same
     assert all(torch.equal(value, start[key]) for key, value in whole.model.named_parameters())
     assert not any(part._forward_hooks for part in whole.model.distillers.values())
+
+
+def test_own_modules_run_and_step_without_the_roles(tool, data):
+    import learners
+
+    cfg = offline(data)
+    tool.cost.init_default_scope('mmseg')
+    whole = learners.Learner(*learners.built(cfg, learners.whole_model(cfg), CPU))
+    run = tool.cost.own_modules(whole, learners.load_batches(cfg))(0)
+    (weight,) = whole.model.connectors.parameters()
+    seen = []
+    hooks = [weight.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.abs().sum() > 0))]
+    hooks += [m.register_forward_hook(lambda *a: seen.append('role')) for m in whole.model.roles.modules()]
+    step = torch.optim.SGD.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, 'step', lambda self: seen.append(self.param_groups[0]['params']) or step(self))
+        run()
+    assert seen[0] and seen[1][0] is weight and len(seen) == 2 and weight.grad is None
 
 
 def test_a_generator_is_measured_as_the_methods_own(tool, data):
