@@ -56,8 +56,9 @@ def check_reached(distillers: Mapping[str, Distiller], outputs: Mapping[str, Rol
     """
     for name, distiller in distillers.items():
         for edge in distiller.edges():
-            levels = outputs[edge.learner].taps[edge.learner_tap]
-            if distiller.moves(edge) and not any(level.requires_grad for level in levels):
+            # a detector that samples no region in a batch scores nothing, without gradient
+            levels = [level for level in outputs[edge.learner].taps[edge.learner_tap] if level.numel()]
+            if distiller.moves(edge) and levels and not any(level.requires_grad for level in levels):
                 raise ConfigError(
                     f'model.distillers: {name} would teach {edge.learner!r} at tap {edge.learner_tap!r}, but nothing '
                     f'learns up to there: tap a later module, or see frozen_stages of its backbone and '
