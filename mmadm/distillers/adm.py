@@ -17,7 +17,7 @@ from mmadm.functional import (
     consensus_loss,
     divergence_from_map,
     region_weights,
-    similarity_map,
+    similarity_sides,
 )
 from mmadm.functional.foreground import chance_overlap, foreground_overlap, foreground_share
 from mmadm.modules import AvatarEnsemble, resize_like
@@ -122,19 +122,18 @@ class ADM(Distiller):
             if not (student_learns or teacher_learns):
                 continue
             pairs, similarities = matched(edge, outputs, connectors), []
-            for student, teacher in ((s.float(), t.float()) for s, t in pairs):  # once for both losses
+            for student, teacher in pairs:
+                for_student, for_teacher = similarity_sides(student, teacher)
                 if student_learns:
-                    similarity = similarity_map(student, teacher.detach())
                     if self.avatars is None:
-                        term = self.consensus * consensus_from_map(similarity, **self.options)
+                        term = self.consensus * consensus_from_map(for_student, **self.options)
                     else:
                         term = self.consensus * self.avatars(self._consensus, student, teacher.detach())[0]
                     terms.setdefault(f'{edge.learner}.loss_consensus', []).append(term)
                 if teacher_learns:
-                    similarity = similarity_map(student.detach(), teacher)
-                    term = self.divergence * divergence_from_map(similarity, **self.options)
+                    term = self.divergence * divergence_from_map(for_teacher, **self.options)
                     terms.setdefault(f'{edge.source}.loss_divergence', []).append(term)
-                similarities.append(similarity.detach())
+                similarities.append(for_student.detach())
                 terms.setdefault(f'{edge.learner}.similarity', []).append(similarities[-1].mean())
             for key, value in self._observations(edge, similarities, outputs):
                 terms.setdefault(key, []).append(value)

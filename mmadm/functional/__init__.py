@@ -8,6 +8,7 @@ from mmadm.functional.adm import (
     divergence_loss,
     region_weights,
     similarity_map,
+    similarity_sides,
 )
 from mmadm.functional.attention import attention_distance, attention_map
 from mmadm.functional.avatars import (
@@ -55,6 +56,7 @@ __all__ = [
     'receptive_masks',
     'region_weights',
     'similarity_map',
+    'similarity_sides',
     'switch_threshold',
     'uncertainty_between',
     'warmup_ramp',
