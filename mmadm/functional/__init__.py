@@ -4,11 +4,12 @@ from mmadm.functional.adm import (
     Region,
     consensus_from_map,
     consensus_loss,
+    cosine_parts,
     divergence_from_map,
     divergence_loss,
     region_weights,
     similarity_map,
-    similarity_sides,
+    similarity_side,
 )
 from mmadm.functional.attention import attention_distance, attention_map
 from mmadm.functional.avatars import (
@@ -43,6 +44,7 @@ __all__ = [
     'channel_wise_divergence',
     'consensus_from_map',
     'consensus_loss',
+    'cosine_parts',
     'decoupled_kl',
     'dist_distance',
     'divergence_from_map',
@@ -56,7 +58,7 @@ __all__ = [
     'receptive_masks',
     'region_weights',
     'similarity_map',
-    'similarity_sides',
+    'similarity_side',
     'switch_threshold',
     'uncertainty_between',
     'warmup_ramp',

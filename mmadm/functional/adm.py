@@ -28,77 +28,59 @@ def similarity_map(student: Tensor, teacher: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes differ.
     """
-    _check_maps(student, teacher)
-    similarity, *_ = _cosine(student.float(), teacher.float())  # squares of half precision features overflow
+    similarity, *_ = cosine_parts(student.float(), teacher.float())  # squares of half precision features overflow
     return similarity
 
 
-def _check_maps(student: Tensor, teacher: Tensor) -> None:
+def cosine_parts(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What :func:`similarity_side` needs of two float32 maps (N, C, H, W): ``S`` and both squared lengths (N, H, W)."""
     if student.shape != teacher.shape or student.dim() != 4:
         raise ValueError(
             f'similarity_map: expected two maps of one shape (N, C, H, W), found student {tuple(student.shape)} '
             f'and teacher {tuple(teacher.shape)}'
         )
-
-
-def _cosine(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The similarity map and the squared lengths; two thirds of the time of F.cosine_similarity."""
     of_student, of_teacher = (x.square().sum(dim=1) for x in (student, teacher))
+    # two thirds of the time of F.cosine_similarity
     similarity = (student * teacher).sum(dim=1) * _inverse_length(of_student) * _inverse_length(of_teacher)
     return similarity, of_student, of_teacher
 
 
-def similarity_sides(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """The similarity map as each side sees it: ``S(student, sg(teacher))`` and ``S(sg(student), teacher)``.
+def similarity_side(own: Tensor, other: Tensor, similarity: Tensor, of_own: Tensor, of_other: Tensor) -> Tensor:
+    """The similarity map with a gradient to one side alone, from what :func:`cosine_parts` has computed for both.
 
-    Both have the values of :func:`similarity_map` and take half of the time of two calls of it.
+    Student and teacher see the same values, so one pass over the features serves the losses of both.
 
     Args:
-        student: Features of shape (N, C, H, W).
-        teacher: Features of the same shape.
+        own: Features of the side that learns, shape (N, C, H, W), float32.
+        other: Features of the other side, same shape; the caller detaches them.
+        similarity: ``S`` of shape (N, H, W), without gradient.
+        of_own: Squared lengths of the own features, same shape.
+        of_other: Squared lengths of the other features, same shape.
 
     Returns:
-        Two maps of shape (N, H, W) in float32: the first has a gradient to the student alone, the second to the
-        teacher alone.
-
-    Raises:
-        ValueError: If the shapes differ.
+        ``S`` as a function of the own features.
     """
-    _check_maps(student, teacher)
-    sides: tuple[Tensor, Tensor] = _Sides.apply(student.float(), teacher.float())  # type: ignore[no-untyped-call]
-    return sides
+    side: Tensor = _Side.apply(own, other, similarity, of_own, of_other)  # type: ignore[no-untyped-call]
+    return side
 
 
-class _Sides(torch.autograd.Function):
-    """One pass for two maps whose gradients go to one side each."""
+class _Side(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, other: Tensor, similarity: Tensor, of_own: Tensor, of_other: Tensor) -> Tensor:
+        """Return the known map."""
+        ctx.save_for_backward(own, other, similarity, of_own, of_other)
+        return similarity.clone()
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the map; nothing of the features' size is kept but they themselves."""
-        similarity, *squares = _cosine(student, teacher)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(student, teacher, similarity, *squares)
-        return similarity, similarity.clone()
-
-    @staticmethod
-    def backward(ctx: Any, to_student: Tensor | None, to_teacher: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Send each map's gradient to its own side."""
-        student, teacher, similarity, *squares = ctx.saved_tensors
-        return (
-            None if to_student is None else _to_side(to_student, student, teacher, similarity, *squares),
-            None if to_teacher is None else _to_side(to_teacher, teacher, student, similarity, *squares[::-1]),
-        )
-
-
-def _to_side(
-    gradient: Tensor, own: Tensor, other: Tensor, similarity: Tensor, own_square: Tensor, other_square: Tensor
-) -> Tensor:
-    """``dS / d own``: towards the other's direction, less what would only make it longer."""
-    own_inverse, other_inverse = _inverse_length(own_square), _inverse_length(other_square)
-    towards = gradient * own_inverse * other_inverse
-    # below the floor the length counts as constant
-    along = gradient * similarity * own_inverse.square() * (own_square >= FLOOR)
-    return torch.addcmul(towards.unsqueeze(1) * other, along.unsqueeze(1), own, value=-1.0)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """Towards the other's direction, less what would only make the own feature longer."""
+        own, other, similarity, of_own, of_other = ctx.saved_tensors
+        own_inverse = _inverse_length(of_own)
+        towards = gradient * own_inverse * _inverse_length(of_other)
+        # below the floor the length counts as constant
+        along = gradient * similarity * own_inverse.square() * (of_own >= FLOOR)
+        found = torch.addcmul(towards.unsqueeze(1) * other, along.unsqueeze(1), own, value=-1.0)
+        return found, None, None, None, None
 
 
 def _inverse_length(square: Tensor) -> Tensor:

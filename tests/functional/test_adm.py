@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from mmadm.functional import consensus_loss, divergence_loss, region_weights, similarity_map, similarity_sides
-from mmadm.functional.adm import _Sides
+from mmadm.functional import consensus_loss, divergence_loss, region_weights, similarity_map, similarity_side
+from mmadm.functional.adm import cosine_parts
 
 # One image, two channels, 2x2 positions. The cosines are 1, 0, -1 and 0.6.
 STUDENT = torch.tensor([[[[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]]])
@@ -65,7 +65,7 @@ def test_weights_carry_no_gradient_and_sum_to_one():
         torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
 
 
-def test_each_side_of_the_similarity_has_its_own_gradient_alone():
+def test_a_side_of_the_similarity_has_the_gradient_of_its_own_features_alone():
     student, teacher = (
         torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed)).requires_grad_() for seed in (1, 2)
     )
@@ -73,28 +73,25 @@ def test_each_side_of_the_similarity_has_its_own_gradient_alone():
         student[0, :, 0, 0] = teacher[0, :, 1, 1] = 0.0
         student[0, :, 0, 1] = teacher[0, :, 1, 2] = 1e-6  # below the floor of the length
     upstream = torch.randn(2, 2, 4, 5, generator=torch.Generator().manual_seed(3))
-    sides = similarity_sides(student, teacher)
-    for side, gradient, own, other in zip(sides, upstream, (student, teacher), (teacher, student), strict=True):
-        expected = similarity_map(own, other.detach())
+    similarity, of_student, of_teacher = cosine_parts(student.detach(), teacher.detach())
+    sides = [(student, teacher, of_student, of_teacher), (teacher, student, of_teacher, of_student)]
+    for gradient, (own, other, *squares) in zip(upstream, sides, strict=True):
+        side, expected = (
+            similarity_side(own, other.detach(), similarity, *squares), similarity_map(own, other.detach())
+        )  # fmt: skip
         torch.testing.assert_close(side, expected)
-        found = torch.autograd.grad(side, (own, other), gradient, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(side, (own, other), gradient, allow_unused=True)
         assert found[1] is None
         torch.testing.assert_close(found[0], torch.autograd.grad(expected, own, gradient)[0])
 
 
-def test_sides_of_double_precision_pass_the_numerical_check():
-    student, teacher = (
-        torch.randn(1, 3, 2, 2, dtype=torch.double, generator=torch.Generator().manual_seed(seed)).requires_grad_()
-        for seed in (1, 2)
+def test_a_side_in_double_precision_passes_the_numerical_check():
+    own, other = (
+        torch.randn(1, 3, 2, 2, dtype=torch.double, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)
     )
-    assert torch.autograd.gradcheck(lambda s: _Sides.apply(s, teacher.detach())[0], student)
-    assert torch.autograd.gradcheck(lambda t: _Sides.apply(student.detach(), t)[1], teacher)
-
-
-def test_a_side_without_a_loss_costs_no_gradient():
-    student, teacher = torch.randn(1, 3, 2, 2, requires_grad=True), torch.randn(1, 3, 2, 2, requires_grad=True)
-    similarity_sides(student, teacher)[0].sum().backward()
-    assert student.grad.abs().sum() > 0 and teacher.grad is None
+    assert torch.autograd.gradcheck(
+        lambda x: similarity_side(x, other, *cosine_parts(x.detach(), other)), own.requires_grad_()
+    )
 
 
 def test_gradient_of_consensus_is_that_of_fixed_weights():
