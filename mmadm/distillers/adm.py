@@ -128,8 +128,8 @@ class ADM(Distiller):
                 fixed = student.detach(), teacher.detach()
                 similarity, of_student, of_teacher = cosine_parts(*fixed)
                 if student_learns:
-                    for_student = similarity_side(student, fixed[1], similarity, of_student, of_teacher)
                     if self.avatars is None:
+                        for_student = similarity_side(student, fixed[1], similarity, of_student, of_teacher)
                         term = self.consensus * consensus_from_map(for_student, **self.options)
                     else:
                         term = self.consensus * self.avatars(self._consensus, student, fixed[1])[0]

@@ -65,6 +65,8 @@ def similarity_side(own: Tensor, other: Tensor, similarity: Tensor, of_own: Tens
 
 
 class _Side(torch.autograd.Function):
+    """A known map with the gradient of one of the two features that it was made from."""
+
     @staticmethod
     def forward(ctx: Any, own: Tensor, other: Tensor, similarity: Tensor, of_own: Tensor, of_other: Tensor) -> Tensor:
         """Return the known map."""

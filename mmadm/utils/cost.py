@@ -121,7 +121,7 @@ def time_ratios(times: Mapping[str, Sequence[float]], parts: Sequence[Part], stu
 
     Returns:
         Medians over the rounds: to the student's plain step, to the sum of all parts if there are more, and to this
-        sum and the method's own modules if ``OWN`` was measured. The last one is to stay below the target.
+        sum and the method's own modules if ``OWN`` was measured. The target is that of the sum of all parts.
     """
     (own,) = (part for part in parts if part.role == student)
     found = [Ratio(f'{WHOLE} / {own.row}', median_ratio(times[WHOLE], [times[own.row]]))]
@@ -133,7 +133,7 @@ def time_ratios(times: Mapping[str, Sequence[float]], parts: Sequence[Part], stu
             sums.append([*sums[0], OWN])
         for rows in sums:
             value = median_ratio(times[WHOLE], [times[row] for row in rows])
-            found.append(Ratio(f'{WHOLE} / ({" + ".join(rows)})', value, target if rows is sums[-1] else None))
+            found.append(Ratio(f'{WHOLE} / ({" + ".join(rows)})', value, target if rows is sums[0] else None))
     return found
 
 
