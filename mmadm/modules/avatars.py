@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
@@ -49,9 +50,14 @@ def block_mask(feature: Tensor, generator: Generator, p: float = 0.1, size: int 
 def _drop(feature: Tensor, shape: Sequence[int], p: float, generator: Generator) -> Tensor:
     if not 0 <= p < 1:
         raise ValueError(f'p must be at least 0 and below 1, found {p}')
+    # four numbers of 16 bits from each draw, so p is a multiple of 2^-16: drawing takes longer than all else here
+    count = math.prod(shape)
+    words = torch.empty(-(-count // 4), dtype=torch.int64, device=feature.device)
+    bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[:count].view(*shape)
+    dropped = min(round(p * 2**16), 2**16 - 1)
     # 0 or 1 in the feature's type: a product takes a third of the time that filling by a bool mask takes
-    kept = torch.rand(shape, generator=generator, device=feature.device).ge_(p).to(feature.dtype)
-    return (feature * kept).mul_(1 / (1 - p))
+    kept = bits.ge_(dropped - 2**15).to(feature.dtype)
+    return (feature * kept).mul_(2**16 / (2**16 - dropped))
 
 
 PERTURBATIONS: dict[str, Callable[..., Tensor]] = {

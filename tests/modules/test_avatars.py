@@ -31,6 +31,17 @@ def test_dropout_drops_elements_and_keeps_the_mean(maps):
     torch.testing.assert_close(out.unique(), torch.tensor([0.0, 4 / 3]))
     assert (out == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
     assert out.mean().item() == pytest.approx(1.0, abs=0.01)
+    # four elements share a random number, each has its own quarter of the bits
+    dropped = (out.flatten().reshape(-1, 4) == 0).float()
+    assert dropped.mean(dim=0).tolist() == pytest.approx([0.25] * 4, abs=0.01)
+    torch.testing.assert_close(dropped.T.corrcoef(), torch.eye(4), rtol=0, atol=0.03)
+
+
+def test_what_is_kept_is_scaled_by_the_probability_that_is_drawn_with():
+    # 0.1 is no multiple of 2^-16
+    assert dropout(torch.ones(100), drawn(), p=0.1).max().item() == pytest.approx(2**16 / (2**16 - 6554), rel=1e-7)
+    # nearly 1 is not 1: an odd number of elements, all of them finite
+    assert dropout(torch.ones(3, 5, 7), drawn(), p=1 - 1e-9).isfinite().all()
 
 
 def test_channel_dropout_drops_whole_channels():
