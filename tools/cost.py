@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from torch import nn
 
@@ -147,10 +148,11 @@ def wanted_taps(model: nn.Module, role: str) -> list[str]:
 
 
 def plain_step(learner: Learner, batches: list[dict[str, Any]]) -> Callable[[int], Callable[[], object]]:
-    """Training steps of a model; the copying of the batch is not part of them."""
+    """Training steps of a model, each the iteration of its number; the copying of the batch is not part of them."""
 
     def prepare(number: int) -> Callable[[], object]:
         batch = deepcopy(batches[number % len(batches)])
+        MessageHub.get_current_instance().update_info('iter', number)
         return lambda: learner.step(batch)
 
     return prepare

@@ -24,6 +24,10 @@ from mmadm.functional.foreground import chance_overlap, foreground_overlap, fore
 from mmadm.modules import AvatarEnsemble, resize_like
 from mmadm.registry import MODELS
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.random import current_iteration
+
+#: A log shows what its own iteration has observed and no other; in between, observing would only take time
+OBSERVED_EVERY = 10
 
 
 @MODELS.register_module()
@@ -47,7 +51,8 @@ class ADM(Distiller):
             for the objects of a semantic segmentation. ``<student>.foreground`` is their share of the consensus
             weight, ``<student>.foreground_area`` of the map; ``overlap_similar`` the IoU of the objects with as many
             of the most similar positions, ``<role>.overlap_active`` with those where a role's features are strongest,
-            ``<student>.overlap_chance`` with random ones. A level without objects counts as 0.
+            ``<student>.overlap_chance`` with random ones. A level without objects counts as 0. They are looked at in
+            the first and in every tenth iteration.
         avatars: Options of :class:`~mmadm.modules.AvatarEnsemble`: the consensus looks at perturbed copies of the
             teacher's map, trainable or not.
         schedule: See :class:`Distiller`.
@@ -152,7 +157,8 @@ class ADM(Distiller):
         self, edge: Edge, similarities: Sequence[Tensor], outputs: Outputs
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield how the maps of each level lie on ground-truth objects, see ``foreground``."""
-        if self.foreground is False:
+        iteration = current_iteration()
+        if self.foreground is False or (iteration and (iteration + 1) % OBSERVED_EVERY):
             return
         classes = None if self.foreground is True else self.foreground
         for similarity, student, teacher in zip(similarities, *levels_of(edge, outputs), strict=True):

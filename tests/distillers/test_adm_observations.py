@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 
 from mmadm.registry import MODELS
 from mmadm.structures import RoleOutput
@@ -58,3 +59,14 @@ def test_observing_changes_no_loss_and_has_no_gradient(avatars):
 
 def test_boxes_say_nothing_about_a_segmentation():
     assert set(observe(True)) == set(observe(False))
+
+
+def test_what_a_log_of_every_tenth_iteration_shows_is_observed_then():
+    hub, looked = MessageHub.get_current_instance(), []
+    for iteration in range(30):
+        hub.update_info('iter', iteration)
+        if 'student.overlap_similar' in observe([2, 4]):
+            looked.append(iteration)
+    hub.update_info('iter', 0)
+    # the first, so that a log has every column from its start; then the tenth, the twentieth, the thirtieth
+    assert looked == [0, 9, 19, 29]
