@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -80,8 +81,12 @@ class SegmentationAdapter(Adapter):
 
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank image; every pixel has the first class."""
+        from mmseg.structures import SegDataSample
+
+        blank = SegDataSample(metainfo=dict(img_shape=size, pad_shape=size))
+        found = self.features(model, torch.zeros(1, 3, *size), taps, [blank])
         labels = torch.zeros(1, *size, dtype=torch.long)
-        return replace(super()._probe(model, size, taps), truth=lambda: {'labels': labels, 'valid': labels == 0})
+        return replace(found, truth=lambda: {'labels': labels, 'valid': labels == 0})
 
     def _head(self, model: nn.Module) -> Any:
         return model.get_submodule(self._head_path)
@@ -102,6 +107,10 @@ class SegmentationAdapter(Adapter):
         kinds = ('CrossEntropyLoss', 'FocalLoss')
         return any(type(loss).__name__ in kinds and loss.use_sigmoid for loss in listed)
 
+    def _class_channels(self, model: nn.Module) -> int | None:
+        head = self._head(model)
+        return head.out_channels if hasattr(head, 'conv_seg') else None
+
     def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
         return {
             'truth': partial(_labelled, data_samples, self._head(model).ignore_index),
@@ -112,10 +121,13 @@ class SegmentationAdapter(Adapter):
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         """Run the heads that hold a tap; a cascade's later stages take the former stage's logits too."""
         if 'decode_head' in parts:
-            stages = model.decode_head if isinstance(model.decode_head, nn.ModuleList) else [model.decode_head]
-            logits = stages[0].forward(features)
-            for stage in stages[1:]:
-                logits = stage.forward(features, logits)
+            first, *later = model.decode_head if isinstance(model.decode_head, nn.ModuleList) else [model.decode_head]
+            if len(signature(first.forward).parameters) > 1:  # heads of masks; their forward wants data samples
+                first.predict(features, [sample.metainfo for sample in data_samples or ()], model.test_cfg)
+            else:
+                logits = first.forward(features)
+                for stage in later:
+                    logits = stage.forward(features, logits)
         if 'auxiliary_head' in parts:
             heads = model.auxiliary_head if isinstance(model.auxiliary_head, nn.ModuleList) else [model.auxiliary_head]
             for head in heads:

@@ -156,6 +156,15 @@ def test_pre_logits_are_missed_like_logits():
         pair('mask2former', dict(CWD, at='pre_logits'))
 
 
+@pytest.mark.parametrize('tap', ['decode_head.pixel_decoder', 'decode_head.cls_embed', 'decode_head.mask_embed[0]'])
+def test_a_head_that_wants_data_samples_can_be_tapped_inside(tap):
+    model = pair('mask2former', dict(type='Transfer', source='teacher', learner='student', at=tap,
+                                     loss=dict(type='HintMSE')))  # fmt: skip
+    logs, moved = step(model, 'mask2former')
+    assert logs['student.loss_transfer'] > 0
+    assert any(key.startswith('roles.student.decode_head.pixel_decoder') for key in moved)
+
+
 def test_a_head_of_masks_can_be_tapped_inside_and_knows_its_classes():
     model = pair('solo', dict(CWD, at='mask_head.conv_cls'))
     logs, _ = step(model, 'solo')
