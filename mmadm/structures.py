@@ -20,6 +20,7 @@ class RoleOutput:
         truth: Makes the ground truth, by the names of the properties below; called when one of them is first read.
         binary: Whether the logits are scores of independent classes (sigmoid) and not of one distribution (softmax).
         architecture: Shapes of all parameters; only in the dry run before training.
+        classes: Channels of its class maps, None if it has none; only in the dry run.
         new_head: Makes another head (segmentation: classifier) of the role's own kind; only in the dry run.
         head_loss: Task losses by name and logits of such a head on given features; only in training.
         rois: Regions (n, 5) that a two-stage learner sampled: image index and box.
@@ -32,6 +33,7 @@ class RoleOutput:
     truth: Callable[[], Mapping[str, Any]] = dict
     binary: bool = False
     architecture: tuple[tuple[int, ...], ...] = ()
+    classes: int | None = None
     new_head: Callable[[], nn.Module] | None = None
     head_loss: Callable[[nn.Module, list[Tensor]], tuple[dict[str, Tensor], list[Tensor]]] | None = None
     rois: Tensor | None = None

@@ -120,7 +120,9 @@ class Adapter(ABC):
                 'ReLU(inplace=True): distillers see the changed value. Tap the module before it, or that later one.'
             )
         shapes = tuple(tuple(parameter.shape) for parameter in model.parameters())
-        return replace(found, architecture=shapes, new_head=partial(self.new_head, model))
+        return replace(
+            found, architecture=shapes, classes=self._class_channels(model), new_head=partial(self.new_head, model)
+        )
 
     def new_head(self, model: nn.Module) -> nn.Module:
         """Make another head of the role's own kind, for features that are not the role's own.
@@ -164,6 +166,10 @@ class Adapter(ABC):
     @abstractmethod
     def _binary(self, model: nn.Module) -> bool:
         """Whether logits go through a sigmoid per class."""
+
+    def _class_channels(self, model: nn.Module) -> int | None:
+        """Channels K of class maps (N, K, h, w); None for a model that scores regions, queries or masks."""
+        return None
 
     @abstractmethod
     def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:

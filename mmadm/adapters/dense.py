@@ -58,6 +58,9 @@ class DenseAdapter(Adapter):
     def _binary(self, model: nn.Module) -> bool:
         return bool(getattr(self._head(model), 'use_sigmoid_cls', False))
 
+    def _class_channels(self, model: nn.Module) -> int | None:
+        return self._head(model).cls_out_channels if 'logits' in self._named else None
+
     def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
         loss = partial(_head_loss, self._named.get('logits'), data_samples)
         return {'truth': partial(ground_truth, inputs, data_samples), 'binary': self._binary(model), 'head_loss': loss}

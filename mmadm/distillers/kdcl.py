@@ -17,7 +17,7 @@ from mmadm.distillers.base import (
     edges_between,
     names,
 )
-from mmadm.distillers.truth import targets_like
+from mmadm.distillers.truth import check_class_maps, targets_like
 from mmadm.functional.kdcl import minimum_ensemble, naive_ensemble
 from mmadm.modules import resize_like
 from mmadm.registry import MODELS
@@ -86,10 +86,7 @@ class KDCL(Distiller):
         """
         found = super().bind(probe, trainable)
         for role, tap in self._taps.items():
-            if any(level.dim() != 4 for level in probe[role].taps[tap]):
-                raise ConfigError(
-                    f'KDCL: tap {tap!r} of {role!r} gives no class maps (N, K, h, w) to know the truth at'
-                )
+            check_class_maps('KDCL', role, tap, probe[role])
         return found
 
     def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:

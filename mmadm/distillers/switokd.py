@@ -19,7 +19,7 @@ from mmadm.distillers.base import (
     matched,
     valid_positions,
 )
-from mmadm.distillers.truth import targets_like
+from mmadm.distillers.truth import check_class_maps, targets_like
 from mmadm.functional.switokd import switch_distances, switch_from_distances
 from mmadm.registry import MODELS
 from mmadm.utils.errors import ConfigError
@@ -89,11 +89,7 @@ class SwitOKD(Distiller):
         for edge in self._edges:
             if edge.learner not in trainable:
                 raise ConfigError(f'SwitOKD: role {edge.learner!r} is frozen, both must learn; use Transfer instead')
-            if any(level.dim() != 4 for level in probe[edge.learner].taps[edge.learner_tap]):
-                raise ConfigError(
-                    f'SwitOKD: tap {edge.learner_tap!r} of {edge.learner!r} gives no class maps (N, K, h, w), so no '
-                    'truth is known'
-                )
+            check_class_maps('SwitOKD', edge.learner, edge.learner_tap, probe[edge.learner])
         return found
 
     def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:

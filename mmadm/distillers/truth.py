@@ -11,6 +11,33 @@ from torch import Tensor
 from mmadm.distillers.base import for_each_prior
 from mmadm.functional.foreground import box_masks, inside_boxes
 from mmadm.structures import RoleOutput
+from mmadm.utils.errors import ConfigError
+
+
+def check_class_maps(distiller: str, role: str, tap: str, output: RoleOutput) -> None:
+    """Check on a dry run that :func:`targets_like` will know the truth at a tap.
+
+    Args:
+        distiller: Name for the error.
+        role: Role name.
+        tap: Tap name.
+        output: What the role produced.
+
+    Raises:
+        ConfigError: If a level is no map (N, K, h, w) with the role's own number K of class scores.
+    """
+    for level in output.taps[tap]:
+        if level.dim() == 4 and (tap.partition('[')[0] == 'logits' or level.shape[1] == output.classes):
+            continue
+        wanted = (
+            f'which scores no position, so {distiller} cannot learn here'
+            if output.classes is None
+            else f'whose class maps are (N, {output.classes}, h, w); tap `logits`'
+        )
+        raise ConfigError(
+            f'{distiller}.at: tap {tap!r} gives no class maps to know the truth at but {tuple(level.shape)} from role '
+            f'{role!r}, {wanted}'
+        )
 
 
 def targets_like(output: RoleOutput, reference: Tensor) -> Tensor | None:

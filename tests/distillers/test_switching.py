@@ -111,8 +111,23 @@ def test_a_frozen_teacher_cannot_pause():
 
 
 def test_regions_of_interest_have_no_truth_at_a_position():
-    with pytest.raises(ConfigError, match='gives no class maps'):
+    message = r"KDCL.at: tap 'logits' gives no class maps .* from role 'student', which scores no position"
+    with pytest.raises(ConfigError, match=message):
         tiny_det.distillation('faster', distillers=[KDCL])
+
+
+@pytest.mark.parametrize('base', [KDCL, SWITCH])
+def test_features_are_no_class_scores(base):
+    kind = base['type']
+    with pytest.raises(ConfigError, match=rf"{kind}.at: tap 'feats' .* \(1, 4, .*class maps are \(N, 5, h, w\); tap"):
+        distillation(distillers=[dict(base, at='feats')])
+    with pytest.raises(ConfigError, match=rf"{kind}.at: tap 'feats' .*class maps are \(N, 3, h, w\); tap `logits`"):
+        tiny_det.distillation('fcos', distillers=[dict(base, at='feats')])
+    # the classifier by its path is what `logits` stands for
+    by_path, by_name = (
+        train(distillation(distillers=[dict(base, at=at)]), steps=1)[0] for at in ('decode_head.conv_seg', 'logits')
+    )
+    assert by_path == by_name
 
 
 def test_other_numbers_of_classes_are_refused():
