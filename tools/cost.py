@@ -41,7 +41,7 @@ from mmadm.utils.cost import (  # noqa: E402
 )
 from mmadm.utils.errors import ConfigError  # noqa: E402
 
-ROUNDS = 20
+ROUNDS = 60
 LOSSES, OPTIMISER = 'losses of the distillers, in it', 'optimiser, in it'
 
 
