@@ -54,3 +54,34 @@ def test_a_constant_channel_keeps_the_gradient_finite():
     student.requires_grad_()
     pearson_distance(student, teacher).backward()
     assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 4, 5), (8, 3), (1, 2, 7)])
+def test_gradients_are_those_of_the_definition(shape):
+    student, teacher = (3 + 2 * x for x in random_maps(*shape))
+    student.requires_grad_()
+    double = student.detach().double().requires_grad_()
+    dims = [0, *range(2, len(shape))]
+
+    def standardised(x):
+        return (x - x.mean(dims, keepdim=True)) / (x.std(dims, keepdim=True) + 1e-6)
+
+    expected = 7 * (standardised(double) - standardised(teacher.double())).square().mean() / 2
+    found = 7 * pearson_distance(student, teacher)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradients = torch.autograd.grad(found, student)[0], torch.autograd.grad(expected, double)[0]
+    torch.testing.assert_close(gradients[0], gradients[1].float(), rtol=1e-4, atol=1e-6)
+
+
+def test_one_map_is_kept_for_the_backward_pass():
+    student, kept = torch.randn(2, 3, 8, 8, requires_grad=True), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        pearson_distance(student, torch.randn(2, 3, 8, 8))
+    assert [size for size in kept if size >= student.numel()] == [student.numel()]
+
+
+def test_half_precision_maps_keep_their_type_of_gradient():
+    student, teacher = (1000 * x for x in random_maps(2, 3, 8, 8))
+    half = student.half().requires_grad_()
+    pearson_distance(half, teacher.half()).mul(2.0**14).backward()  # what a gradient scaler does
+    assert half.grad.dtype == torch.float16 and half.grad.isfinite().all() and half.grad.any()
