@@ -27,6 +27,7 @@ def check_class_maps(distiller: str, role: str, tap: str, output: RoleOutput) ->
         ConfigError: If a level is no map (N, K, h, w) with the role's own number K of class scores.
     """
     for level in output.taps[tap]:
+        # `logits` are class scores by their name; a module's path is believed if it has as many channels
         if level.dim() == 4 and (tap.partition('[')[0] == 'logits' or level.shape[1] == output.classes):
             continue
         wanted = (
