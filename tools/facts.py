@@ -100,8 +100,9 @@ def fingerprint(cfg: Config) -> str:
 def versions() -> dict[str, str]:
     """Versions of what decides the figures."""
     toolboxes = ['mmengine', 'mmcv', 'mmsegmentation', 'mmdet']
-    packages = ['torch', *toolboxes, 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation', 'onedl-mmdetection']
-    found = {'python': platform.python_version()}
+    packages = [*toolboxes, 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation', 'onedl-mmdetection']
+    # torch itself names its build, such as +cu124, where its distribution does not
+    found = {'python': platform.python_version(), 'torch': torch.__version__}
     for package in packages:
         try:
             found[package] = metadata.version(package)

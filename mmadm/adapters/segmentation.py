@@ -38,6 +38,8 @@ class SegmentationAdapter(Adapter):
         # mmseg calls head.forward() itself, so a hook on the head never fires; its last convolution's does
         classifier = (f'{self._head_path}.conv_seg',)
         named = {'logits': Tap(classifier), 'pre_logits': Tap(classifier, _first_argument), 'feats': Tap((feats,))}
+        # heads of masks (Mask2Former, MaskFormer)
+        self._wants_samples = 'batch_data_samples' in signature(_stages(model)[0].forward).parameters
         super().__init__(name, named)
 
     def check_data(self, model: nn.Module, dataset: Any, samples: int = 64) -> None:
@@ -121,13 +123,10 @@ class SegmentationAdapter(Adapter):
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         """Run the heads that hold a tap; a cascade's later stages take the former stage's logits too."""
         if 'decode_head' in parts:
-            first, *later = model.decode_head if isinstance(model.decode_head, nn.ModuleList) else [model.decode_head]
-            if len(signature(first.forward).parameters) > 1:  # heads of masks; their forward wants data samples
-                first.predict(features, [sample.metainfo for sample in data_samples or ()], model.test_cfg)
-            else:
-                logits = first.forward(features)
-                for stage in later:
-                    logits = stage.forward(features, logits)
+            first, *later = _stages(model)
+            logits = first.forward(features, *([_sized(data_samples or ())] if self._wants_samples else []))
+            for stage in later:
+                logits = stage.forward(features, logits)
         if 'auxiliary_head' in parts:
             heads = model.auxiliary_head if isinstance(model.auxiliary_head, nn.ModuleList) else [model.auxiliary_head]
             for head in heads:
@@ -138,6 +137,19 @@ def _labelled(data_samples: list[Any], ignore_index: int) -> dict[str, Tensor]:
     """What a RoleOutput tells of the ground truth: class ids, and where there are any."""
     labels = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
     return {'labels': labels, 'valid': labels != ignore_index}
+
+
+def _stages(model: nn.Module) -> list[Any]:
+    """The decode head, or the stages of a cascade."""
+    return list(model.decode_head) if isinstance(model.decode_head, nn.ModuleList) else [model.decode_head]
+
+
+def _sized(data_samples: Sequence[Any]) -> list[Any]:
+    """Data samples with the size that MaskFormer asks for, as stock mmseg makes them for a prediction."""
+    from mmseg.structures import SegDataSample
+
+    metas = [sample.metainfo for sample in data_samples]
+    return [SegDataSample(metainfo={**meta, 'batch_input_shape': meta['img_shape']}) for meta in metas]
 
 
 def _first_argument(args: Any, _kwargs: Any, _output: Any) -> list[Tensor]:

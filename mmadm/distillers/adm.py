@@ -26,7 +26,7 @@ from mmadm.registry import MODELS
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.random import current_iteration
 
-#: A log shows what its own iteration has observed and no other; in between, observing would only take time
+#: A log shows the newest observation alone, where its interval is a multiple of this that of its own iteration
 OBSERVED_EVERY = 10
 
 
@@ -157,8 +157,10 @@ class ADM(Distiller):
         self, edge: Edge, similarities: Sequence[Tensor], outputs: Outputs
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield how the maps of each level lie on ground-truth objects, see ``foreground``."""
+        if self.foreground is False:
+            return
         iteration = current_iteration()
-        if self.foreground is False or (iteration and (iteration + 1) % OBSERVED_EVERY):
+        if iteration and (iteration + 1) % OBSERVED_EVERY:
             return
         classes = None if self.foreground is True else self.foreground
         for similarity, student, teacher in zip(similarities, *levels_of(edge, outputs), strict=True):

@@ -16,10 +16,10 @@ from mmadm.functional.avatars import (
     avatar_uncertainty,
     avatar_weights,
     batch_standardise,
-    channel_statistics,
     uncertainty_between,
     weights_from_uncertainty,
 )
+from mmadm.functional.common import channel_statistics
 from mmadm.functional.cwd import channel_wise_divergence
 from mmadm.functional.dist import dist_distance
 from mmadm.functional.dkd import decoupled_kl

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Region = Literal['softmax', 'topk', 'uniform']
 #: Least square of a feature's length: keeps the gradient at positions of zeros within float16
@@ -33,7 +34,11 @@ def similarity_map(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def cosine_parts(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What :func:`similarity_side` needs of two float32 maps (N, C, H, W): ``S`` and both squared lengths (N, H, W)."""
+    """What :func:`similarity_side` needs of two float32 maps (N, C, H, W): ``S`` and both squared lengths (N, H, W).
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
     if student.shape != teacher.shape or student.dim() != 4:
         raise ValueError(
             f'similarity_map: expected two maps of one shape (N, C, H, W), found student {tuple(student.shape)} '
@@ -74,6 +79,7 @@ class _Side(torch.autograd.Function):
         return similarity.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         """Towards the other's direction, less what would only make the own feature longer."""
         own, other, similarity, of_own, of_other = ctx.saved_tensors

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmadm.functional.common import check_pair
+from mmadm.functional.common import channel_statistics, check_pair
 
 
 def avatar_uncertainty(teacher: Tensor, avatar: Tensor, eps: float = 1e-6) -> Tensor:
@@ -29,26 +29,6 @@ def avatar_uncertainty(teacher: Tensor, avatar: Tensor, eps: float = 1e-6) -> Te
     """
     check_pair('avatar_uncertainty', teacher, avatar)
     return uncertainty_between(channel_statistics(teacher), channel_statistics(avatar), eps)
-
-
-def channel_statistics(feature: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased standard deviation of each channel over all images and positions.
-
-    Args:
-        feature: Shape (N, C, ...).
-
-    Returns:
-        Two tensors of shape (C,) in float32 without gradient; zeros if there are no images or positions.
-    """
-    with torch.no_grad():
-        if not feature.numel():
-            nothing = feature.new_zeros(feature.shape[1], dtype=torch.float32)
-            return nothing, nothing
-        rows = feature.float().reshape(*feature.shape[:2], -1)
-        mean = rows.mean(dim=2).mean(dim=0)
-        # in two passes, with a sixth of the time that torch.std_mean takes over several dimensions
-        length = torch.linalg.vector_norm(rows - mean[:, None], dim=2)
-        return mean, (length.square().sum(dim=0) / (rows.shape[0] * rows.shape[2])).sqrt()
 
 
 def uncertainty_between(teacher: tuple[Tensor, Tensor], avatar: tuple[Tensor, Tensor], eps: float = 1e-6) -> Tensor:

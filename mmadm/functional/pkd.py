@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmadm.functional.common import check_pair
+from mmadm.functional.common import channel_statistics, check_pair
 
 
 def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -50,7 +50,8 @@ class _Distance(torch.autograd.Function):
         difference = own - _standardised(teacher)[0]
         if ctx.needs_input_grad[0]:
             # d own / d student: a change of a channel's values, less what only makes its spread larger
-            wider = (difference * own).sum(dim=2).sum(dim=0) / ((_count(own) - 1) * spread.clamp(min=1e-12))
+            degrees = own.shape[0] * own.shape[2] - 1
+            wider = (difference * own).sum(dim=2).sum(dim=0) / (degrees * spread.clamp(min=1e-12))
             gradient = torch.addcmul(difference / (spread + 1e-6)[:, None], own, wider[:, None], value=-1.0)
             ctx.save_for_backward(gradient.div_(own.numel()))
         return difference.square_().mean() / 2
@@ -63,13 +64,8 @@ class _Distance(torch.autograd.Function):
 
 
 def _standardised(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Standardise the channels of features (N, C, P); returns them and the standard deviations (C,)."""
-    # one dimension after the other: reductions over several at once take several times as long
-    centred = rows - rows.mean(dim=2).mean(dim=0)[:, None]
-    length = torch.linalg.vector_norm(centred, dim=2).square().sum(dim=0)
-    spread = (length / (_count(rows) - 1)).sqrt()
-    return centred.div_((spread + 1e-6)[:, None]), spread
-
-
-def _count(rows: Tensor) -> int:
-    return rows.shape[0] * rows.shape[2]
+    """Standardise the channels of features (N, C, P); returns them and the unbiased standard deviations (C,)."""
+    mean, deviation = channel_statistics(rows)
+    positions = rows.shape[0] * rows.shape[2]
+    spread = deviation * (positions / (positions - 1)) ** 0.5
+    return (rows - mean[:, None]).div_((spread + 1e-6)[:, None]), spread

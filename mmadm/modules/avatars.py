@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from mmadm.functional import batch_standardise, channel_statistics, uncertainty_between, weights_from_uncertainty
 from mmadm.registry import MODELS
@@ -198,11 +199,14 @@ class _Evaluated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, feature: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        """Return the scalar."""
         ctx.save_for_backward(gradient)
         return value.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Scale the known gradient."""
         (gradient,) = ctx.saved_tensors
         return grads[0] * gradient, None, None
 

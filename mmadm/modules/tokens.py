@@ -67,6 +67,7 @@ class ReceptiveTokens(nn.Module):
         similarities: list[Tensor] = []
 
         def mask_output(_: nn.Module, __: tuple[object, ...], output: Tensor | Sequence[Tensor]) -> object:
+            """Put the masked maps in the output's place."""
             masked, similarity = self([output] if isinstance(output, Tensor) else output)
             similarities.append(similarity)
             return masked[0] if isinstance(output, Tensor) else tuple(masked)

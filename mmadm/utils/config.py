@@ -121,6 +121,7 @@ def without_pretrained(model_cfg: dict[str, Any]) -> dict[str, Any]:
     """
 
     def clean(node: Any) -> Any:
+        """Copy a node without what is dropped, at any depth."""
         if isinstance(node, list | tuple):
             return type(node)(clean(item) for item in node)
         if not isinstance(node, dict):

@@ -172,6 +172,7 @@ def calls_of(root: nn.Module, run: Callable[[], object]) -> list[Call]:
     found: list[Call] = []
 
     def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Keep a call before it runs."""
         learns = torch.is_grad_enabled()
         with torch.no_grad():  # copies: a later module may work in place
             kept = tuple(x.clone().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in inputs)

@@ -92,6 +92,7 @@ def task_sections(folder: Path, records: Sequence[Record], maps_of: MapsOf, imag
     styles = method_styles(list(first))
 
     def opened(record: Record) -> FinishedRun:
+        """Open a run once."""
         same = record is first[record['method']]
         return runs[record['method']] if same else open_run(folder / record['work_dir'])
 

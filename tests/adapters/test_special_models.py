@@ -12,6 +12,7 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 
 from mmadm.adapters import build_adapter
+from mmadm.adapters.taps import tensors_of
 from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError
 
@@ -163,6 +164,16 @@ def test_a_head_that_wants_data_samples_can_be_tapped_inside(tap):
     logs, moved = step(model, 'mask2former')
     assert logs['student.loss_transfer'] > 0
     assert any(key.startswith('roles.student.decode_head.pixel_decoder') for key in moved)
+    # a frozen role runs up to there as for a prediction, which is not made
+    role, data = model.roles.teacher, model.data_preprocessor(deepcopy(CASES['mask2former'][2]), True)
+    inputs, samples, stock_output = data['inputs']['teacher'], data['data_samples']['teacher'], []
+    adapter = build_adapter('teacher', role)
+    found = adapter.features(role, inputs, [tap], samples).taps[tap]
+    (path,) = adapter.paths(role, [tap])
+    handle = role.get_submodule(path).register_forward_hook(lambda *call: stock_output.extend(tensors_of(call[2])))
+    role(inputs, samples, mode='predict')
+    handle.remove()
+    torch.testing.assert_close(found, stock_output[adapter.tap(role, tap).levels])
 
 
 def test_a_head_of_masks_can_be_tapped_inside_and_knows_its_classes():

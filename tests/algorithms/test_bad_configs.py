@@ -4,6 +4,8 @@ import pytest
 import torch
 from tiny import batch, distillation, segmentor, train
 
+from mmadm.algorithms.methods import check_reached
+from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError
 
 ADM = dict(type='ADM', at='backbone.layer4')
@@ -95,3 +97,14 @@ def test_class_counts_that_differ_are_refused_for_logits_only():
     with pytest.raises(ConfigError, match="'student' predicts 5 classes and 'teacher' 7"):
         distillation(roles=roles, distillers=[MUTUAL])
     distillation(roles=roles, distillers=[ADM])
+
+
+def test_only_a_tap_with_something_in_it_can_miss_its_learner():
+    model = distillation(distillers=[dict(type='Transfer', source='teacher', learner='student', loss=HINT)])
+
+    def look(rows):
+        check_reached(dict(model.distillers.items()), {'student': RoleOutput(taps=dict(logits=[torch.zeros(rows, 5)]))})
+
+    look(0)  # a detector that samples no region in a batch
+    with pytest.raises(ConfigError, match="tap 'logits', but nothing learns up to there"):
+        look(2)

@@ -61,6 +61,7 @@ class NonFiniteGuardHook(Hook):
 
         # a plain function, because a deepcopy of the model (EMA) must not copy this hook and the runner with it
         def abort() -> None:
+            """Save what the last good iteration left."""
             self._save_last_good(runner)
 
         model.before_abort = abort
