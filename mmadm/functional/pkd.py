@@ -40,7 +40,7 @@ def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
 class _Distance(torch.autograd.Function):
     """The distance of features (N, C, P).
 
-    Autograd would keep and go through a dozen tensors of their size, in eight times the time; one does, the gradient.
+    Autograd would keep and go through a dozen tensors of their size, in several times the time; this keeps one.
     """
 
     @staticmethod
