@@ -12,6 +12,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
+from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.taps import Tap, overwritten, split_levels, tapped
 from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError, near_matches
@@ -153,7 +154,7 @@ class Adapter(ABC):
         ) from failed
 
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
-        return self.features(model, torch.zeros(1, 3, *size), taps)
+        return self.features(model, blank_image(model, size), taps)
 
     @abstractmethod
     def check_data(self, model: nn.Module, dataset: Any) -> None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
+from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.detection import blank_samples, check_detection_data, feats_path, ground_truth
 from mmadm.adapters.taps import Tap
 from mmadm.structures import RoleOutput
@@ -42,7 +42,7 @@ class DetrAdapter(Adapter):
 
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank image."""
-        return self.features(model, torch.zeros(1, 3, *size), taps, blank_samples(1, size))
+        return self.features(model, blank_image(model, size), taps, blank_samples(1, size))
 
     def check_data(self, model: nn.Module, dataset: Any) -> None:
         """Check classes and boxes, see :func:`~mmadm.adapters.detection.check_detection_data`."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
+from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.taps import Tap
 from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError
@@ -86,7 +87,7 @@ class SegmentationAdapter(Adapter):
         from mmseg.structures import SegDataSample
 
         blank = SegDataSample(metainfo=dict(img_shape=size, pad_shape=size))
-        found = self.features(model, torch.zeros(1, 3, *size), taps, [blank])
+        found = self.features(model, blank_image(model, size), taps, [blank])
         labels = torch.zeros(1, *size, dtype=torch.long)
         return replace(found, truth=lambda: {'labels': labels, 'valid': labels == 0})
 

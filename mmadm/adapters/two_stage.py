@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
+from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.detection import blank_samples, check_detection_data, feats_path, ground_truth
 from mmadm.adapters.taps import Tap, split_levels, tapped
 from mmadm.structures import RoleOutput
@@ -82,7 +83,7 @@ class TwoStageAdapter(Adapter):
 
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank image; its regions are the whole image."""
-        found = self.features(model, torch.zeros(1, 3, *size), taps, blank_samples(1, size))
+        found = self.features(model, blank_image(model, size), taps, blank_samples(1, size))
         if found.on_rois is None:
             return found
         height, width = size
