@@ -10,11 +10,11 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from mmadm.utils.errors import ConfigError, near_matches, require_list
+from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_list
 
 #: Keys of ``optim_wrapper`` that stand beside the roles and hold for all of them
 SHARED_OPTIMISER_KEYS = ('type', 'dtype', 'loss_scale', 'accumulative_counts')
-_ROLE_KEYS = ('cfg', 'like', 'checkpoint', 'train')
+_ROLE_KEYS = ('cfg', 'override', 'like', 'checkpoint', 'train')
 
 
 def resolve_config(name: str | Path) -> Path:
@@ -56,17 +56,44 @@ def role_model_cfg(role_cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stock model dict of a role.
 
     Args:
-        role_cfg: A full model dict (with ``type``), or ``dict(cfg=..., checkpoint=...)`` where ``cfg`` is what
-            :func:`resolve_config` takes, or itself a model dict.
+        role_cfg: A full model dict (with ``type``), or ``dict(cfg=..., override=..., checkpoint=...)`` where ``cfg`` is
+            what :func:`resolve_config` takes, or itself a model dict, and ``override`` is merged into the model as a
+            child config would be; ``{'0': ...}`` reaches into a list.
 
     Returns:
         A new model dict that a registry can build. ``_scope_`` is set where the config file names a default scope.
 
     Raises:
-        ConfigError: If neither form fits or the config file has no model.
+        ConfigError: If neither form fits, the config file has no model, or ``override`` does not fit the model.
     """
     if 'type' in role_cfg:
         return _plain(role_cfg)
+    model = _named_model(role_cfg)
+    override = role_cfg.get('override')
+    if not override:
+        return model
+    require_dict('override', override, 'dict(decode_head=dict(num_classes=3))')
+    _check_parts('override', override, model)
+    merged = Config(dict(model=model))
+    try:
+        merged.merge_from_dict(dict(model=override), allow_list_keys=True)
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f'override={dict(override)}: {" ".join(map(str, error.args))}') from error
+    return _plain(merged.model)
+
+
+def _check_parts(where: str, override: Mapping[str, Any], model: Any) -> None:
+    """Refuse to merge a dict into a part that is not there: most likely its name is misspelt."""
+    for key, value in override.items():
+        if not isinstance(value, Mapping) or not isinstance(model, Mapping) or value.get('_delete_'):
+            continue
+        if key not in model and 'type' not in value and not key.endswith('cfg'):
+            raise ConfigError(f'{where}.{key}: the model has no such part; {near_matches(key, model)}')
+        _check_parts(f'{where}.{key}', value, model.get(key))
+
+
+def _named_model(role_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The model dict that a role's ``cfg`` names or is."""
     source = role_cfg.get('cfg')
     if isinstance(source, Mapping):
         return role_model_cfg(source)

@@ -10,7 +10,10 @@ from mmadm.utils.errors import ConfigError
     ('role', 'message'),
     [
         (dict(cfg=segmentor(4), chekpoint='x.pth'), r"\.chekpoint: unknown; did you mean 'checkpoint'\?"),
-        (dict(like='teacher', backbone={}), r"\.backbone: unknown; valid: 'cfg', 'like', 'checkpoint', 'train'"),
+        (
+            dict(like='teacher', backbone={}),
+            r"\.backbone: unknown; valid: 'cfg', 'override', 'like', 'checkpoint', 'train'",
+        ),
         (dict(cfg=dict(cfg=segmentor(4), checkpoint='x.pth')), r"\.cfg\.checkpoint: unknown; valid: 'cfg'"),
         (dict(cfg=segmentor(4), train='decode_head'), r"\.train='decode_head': must be a list: \['decode_head'\]"),
     ],

@@ -1,0 +1,56 @@
+"""A role's network is named, and changed in place."""
+
+import pytest
+from mmengine.config import Config
+
+from mmadm.utils.config import role_cfgs, role_model_cfg
+from mmadm.utils.errors import ConfigError
+
+PSPNET = 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
+CASCADE = 'mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
+
+
+def test_override_changes_the_named_model_and_nothing_else():
+    stock = role_model_cfg(dict(cfg=PSPNET))
+    changed = role_model_cfg(dict(cfg=PSPNET, override=dict(decode_head=dict(num_classes=3), auxiliary_head=None)))
+    assert changed['decode_head'].pop('num_classes') == 3 and stock['decode_head'].pop('num_classes') == 19
+    assert changed.pop('auxiliary_head') is None and stock.pop('auxiliary_head')['num_classes'] == 19
+    assert changed == stock
+
+
+def test_override_reaches_into_lists_and_deletes():
+    boxes = {str(stage): dict(num_classes=3) for stage in range(3)}
+    override = dict(roi_head=dict(bbox_head=boxes), rpn_head=dict(_delete_=True, type='RPNHead', in_channels=8))
+    changed = role_model_cfg(dict(cfg=CASCADE, override=override))
+    assert [head['num_classes'] for head in changed['roi_head']['bbox_head']] == [3, 3, 3]
+    assert changed['rpn_head'] == dict(type='RPNHead', in_channels=8)
+
+
+def test_override_comes_from_the_command_line_too():
+    cfg = Config(dict(model=dict(roles=dict(student=dict(cfg=PSPNET)))))
+    cfg.merge_from_dict({'model.roles.student.override.decode_head.num_classes': 3})
+    assert role_model_cfg(cfg.model.roles.student)['decode_head']['num_classes'] == 3
+
+
+def test_override_goes_with_like():
+    roles = dict(teacher=dict(cfg=PSPNET), student=dict(like='teacher', override=dict(backbone=dict(depth=34))))
+    assert role_model_cfg(role_cfgs(roles)['student'])['backbone']['depth'] == 34
+
+
+@pytest.mark.parametrize(
+    ('name', 'override', 'message'),
+    [
+        (PSPNET, dict(decod_head=dict(num_classes=3)), r"override\.decod_head: .*did you mean 'decode_head'"),
+        (
+            PSPNET,
+            dict(decode_head=dict(los_decode=dict(weight=1))),
+            r'override\.decode_head\.los_decode: .*loss_decode',
+        ),
+        (PSPNET, 3, r'override=3: must be a dict'),
+        (CASCADE, dict(roi_head=dict(bbox_head={'3': dict(num_classes=3)})), r'override=.*3'),
+        (CASCADE, dict(roi_head=dict(bbox_head=dict(num_classes=3))), r'override=.*num_classes'),
+    ],
+)
+def test_an_override_that_does_not_fit(name, override, message):
+    with pytest.raises(ConfigError, match=message):
+        role_model_cfg(dict(cfg=name, override=override))
