@@ -15,7 +15,7 @@ MODELS = Registry(
     scope='mmadm',
     locations=['mmadm.algorithms', 'mmadm.distillers', 'mmadm.losses', 'mmadm.modules'],
 )
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmadm', locations=['mmadm.datasets'])
+DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmadm', locations=['mmadm.datasets', 'mmadm.demo'])
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmadm', locations=['mmadm.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmadm', locations=['mmadm.engine'])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmadm', locations=['mmadm.engine'])

@@ -41,6 +41,7 @@ from test_import_direction import violations
 from test_zoo import OWN
 from tiny_runs import load_tool
 
+from mmadm.bench.suites import SUITES
 from mmadm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmadm.utils.checkpoint import write_checkpoint
 from mmadm.utils.config import role_model_cfg, without_pretrained
@@ -166,7 +167,7 @@ class Page:
             tool.main(arguments)
         configs = [args.config] if getattr(args, 'config', None) else []
         if getattr(args, 'suite', None):
-            suite = tool.SUITES[args.suite]
+            suite = SUITES[args.suite]
             assert set(args.methods or ()) <= set(suite), f'{where}: {args.suite} has only {sorted(suite)}'
             configs = [suite[method] for method in args.methods or suite]
         overridden = getattr(args, 'cfg_options', None) or []

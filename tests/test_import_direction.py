@@ -23,10 +23,14 @@ MAY_IMPORT = {
     'distillers': LEAVES | {'registry', 'functional', 'losses', 'modules'},
     'algorithms': LEAVES | {'registry', 'functional', 'losses', 'modules', 'adapters', 'distillers'},
     'datasets': LEAVES | {'registry'},
-    'engine': LEAVES | {'registry'},
-    'visualization': LEAVES | {'registry'},
+    'engine': LEAVES | {'registry', 'visualization'},
+    'visualization': LEAVES,
 }
+CORE = set(MAY_IMPORT)
+# the core imports none of these; nothing imports `cli`
+MAY_IMPORT |= {'bench': CORE, 'demo': CORE | {'bench'}, 'cli': CORE | {'bench', 'demo'}}
 TOOLBOXES = {'mmseg', 'mmdet'}
+FREE = {'adapters', 'datasets', 'bench', 'demo', 'cli'}
 LOADERS = {'import_module', 'require', '__import__'}
 SOURCES = sorted(Path(__file__).parents[1].glob('mmadm/**/*.py'))
 
@@ -78,8 +82,8 @@ def violations(path: str, source: str) -> list[str]:
         where = f'{path}:{node.lineno}: imports {name}'
         if top == 'mmadm' and part in MAY_IMPORT and part not in MAY_IMPORT[own] | {own}:
             wrong.append(f'{where}, which is not below {own!r}')
-        if top in TOOLBOXES and own not in ('adapters', 'datasets'):
-            wrong.append(f'{where}; only adapters and datasets may')
+        if top in TOOLBOXES and own not in FREE:
+            wrong.append(f'{where}; only adapters, datasets, bench, demo and cli may')
         if top in TOOLBOXES and own == 'adapters' and node not in lazy:
             wrong.append(f'{where} before a model needs it; import it inside the function')
         if own == 'functional' and top not in {'mmadm', 'torch', *sys.stdlib_module_names}:
@@ -116,6 +120,10 @@ def test_imports_follow_the_design(path, repo_root):
         ('mmadm/utils/a.py', 'def f():\n    require("mmdet.models")'),
         ('mmadm/adapters/a.py', 'from mmdet.models import detectors'),
         ('mmadm/adapters/a.py', 'class A:\n    import mmseg'),
+        ('mmadm/engine/a.py', 'from mmadm.bench.tables import table'),
+        ('mmadm/datasets/a.py', 'def f():\n    from mmadm.demo import make_streets'),
+        ('mmadm/bench/a.py', 'import mmadm.demo.streets'),
+        ('mmadm/demo/a.py', 'from mmadm.cli import main'),
         ('mmadm/novelty/a.py', ''),
     ],
 )
@@ -133,6 +141,7 @@ def test_a_violation_is_caught(path, source):
         ('mmadm/adapters/a.py', 'from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import mmdet'),
         ('mmadm/datasets/a.py', 'from mmseg.datasets import BaseSegDataset'),
         ('mmadm/engine/a.py', 'import mmengine\nfrom mmadm.registry import HOOKS'),
+        ('mmadm/cli/a.py', 'from mmadm.demo.command import main\nfrom mmadm.bench.tables import table'),
     ],
 )
 def test_what_the_design_allows_passes(path, source):
@@ -152,7 +161,7 @@ from importlib import import_module
 sys.modules.update(mmseg=None, mmdet=None)  # importing either now fails as if it were not installed
 import mmadm
 for module in pkgutil.walk_packages(mmadm.__path__, 'mmadm.'):
-    if not module.name.startswith('mmadm.datasets'):
+    if not module.name.startswith(('mmadm.datasets.', 'mmadm.demo.dataset')):
         import_module(module.name)
 print(*sys.modules)
 """

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from mmadm.utils.runs import read_json_lines
-from mmadm.utils.tables import markdown_tables
+from mmadm.bench.records import read_json_lines
+from mmadm.bench.tables import markdown_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = re.compile(r'<!-- (benchmarks/\S+\.jsonl) -->\n((?:\|.*\n)+)')

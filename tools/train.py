@@ -17,7 +17,6 @@ sys.path.insert(0, str(ROOT))  # the script also runs from a checkout that is no
 from mmadm.utils.checkpoint import RESUMABLE, check_same_tensors, newest_checkpoint, read_checkpoint  # noqa: E402
 from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable  # noqa: E402
 from mmadm.utils.errors import ConfigError  # noqa: E402
-from mmadm.utils.heap import keep_freed_memory  # noqa: E402
 from mmadm.utils.unwrap import unwrapped  # noqa: E402
 
 NEWEST = 'newest'
@@ -102,7 +101,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.amp:
             enable_amp(cfg)
         checkpoint = choose_checkpoint(cfg, args.resume)
-        keep_freed_memory()
         runner = Runner.from_cfg(cfg)
         if checkpoint is not None:
             model = unwrapped(runner.model)

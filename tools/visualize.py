@@ -24,13 +24,13 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the script also runs from a checkout that is not installed
 
+from mmadm.bench.boxes import SURE  # noqa: E402
+from mmadm.bench.finished_runs import load_model, png, run_model  # noqa: E402
 from mmadm.utils.checkpoint import write_atomically  # noqa: E402
 from mmadm.utils.cli import one_line_errors, require_writable  # noqa: E402
 from mmadm.utils.config import resolve_config  # noqa: E402
 from mmadm.utils.errors import ConfigError  # noqa: E402
-from mmadm.utils.overlay import SCALES, Image, heat_overlay  # noqa: E402
-from mmadm.visualization.boxes import SURE  # noqa: E402
-from mmadm.visualization.samples import load_model, png, run_model  # noqa: E402
+from mmadm.visualization.overlay import SCALES, Image, heat_overlay  # noqa: E402
 
 #: By what a model predicts: the stock visualizer that draws it, and how
 VISUALIZERS_OF: dict[str, tuple[str, dict[str, Any]]] = {

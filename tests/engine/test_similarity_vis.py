@@ -14,7 +14,7 @@ from tiny_runs import losses_of, role_config, runner_of, same, stock_config, wei
 from mmadm.engine.generators import snapshot
 from mmadm.engine.hooks import SimilarityVisHook, similarity_vis
 from mmadm.utils.errors import ConfigError
-from mmadm.utils.overlay import SCALES, heat_overlay, rgb_image
+from mmadm.visualization.overlay import SCALES, heat_overlay, rgb_image
 
 ITERATIONS = 4
 HOOK = dict(type='mmadm.SimilarityVisHook', interval=2, images=2)

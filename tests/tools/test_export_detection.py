@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 from tiny_det import detector
 from tiny_runs import load_tool, runner_of, same, weights_of
 
-from mmadm.datasets.streets import make_streets
+from mmadm.demo.streets import make_streets
 
 ROLES = ('student', 'teacher')
 export, test, train = load_tool('export'), load_tool('test'), load_tool('train')

@@ -16,7 +16,7 @@ from tiny import CLASSES
 from tiny_runs import NAMES, load_tool, role_config, stock_config
 
 from mmadm.utils.checkpoint import write_checkpoint
-from mmadm.utils.overlay import SCALES, heat_overlay
+from mmadm.visualization.overlay import SCALES, heat_overlay
 
 tool = load_tool('visualize')
 AVATARS = dict(num=2, perturbation=dict(type='Dropout', p=0.3))

@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 from mmadm.engine.generators import undisturbed
 from mmadm.registry import HOOKS
 from mmadm.utils.errors import ConfigError
-from mmadm.utils.overlay import rgb_image, similarity_overlays, spread_indices
 from mmadm.utils.unwrap import unwrapped
+from mmadm.visualization.overlay import rgb_image, similarity_overlays, spread_indices
 
 
 @HOOKS.register_module()
@@ -20,9 +20,9 @@ class SimilarityVisHook(Hook):
     """Writes similarity, consensus and divergence maps of an ``mmadm.Distillation`` to the visualizer's backends.
 
     For every ADM tap and level, on the same validation images each time, as ``<distiller>_<tap>_<kind>_<image>``. The
-    colours have fixed ranges, see :data:`~mmadm.utils.overlay.SCALES`. The training stays what it is without the hook,
-    to the bit; only the main process draws. Add it as ``default_hooks=dict(similarity=dict(type=...))``, which leaves
-    the other hooks of a base config in place.
+    colours have fixed ranges, see :data:`~mmadm.visualization.overlay.SCALES`. The training stays what it is without
+    the hook, to the bit; only the main process draws. Add it as ``default_hooks=dict(similarity=dict(type=...))``,
+    which leaves the other hooks of a base config in place.
 
     Args:
         interval: Iterations between pictures.

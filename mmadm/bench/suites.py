@@ -1,0 +1,196 @@
+"""What the benchmark suites hold: the config of every method, how long it trains, and what a reader must know."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+from mmengine.config import Config
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+#: Folder that holds ``configs`` and ``tools``: of a wheel ``mmadm/.mim``, else the checkout
+ROOT = _PACKAGE / '.mim' if (_PACKAGE / '.mim').is_dir() else _PACKAGE.parent
+
+PLAIN = ('student', 'teacher', 'dml', 'adm')
+ONLINE = (*PLAIN, 'kdcl', 'kdcl_adm', 'switokd', 'switokd_adm', 'two_teachers_adm', 'two_students_adm')
+OFFLINE = ('cwd', 'mgd', 'akd_cwd', 'akd_mgd', 'sokd')
+# number and weighting of the avatars; `akd_cwd` itself has four, weighted by uncertainty
+AVATARS = ('m1', 'm2', 'm2_uniform', 'm4_uniform', 'm1_batchnorm', 'm4_batchnorm')
+
+
+def camvid(*methods: str) -> dict[str, str]:
+    """Configs of the pair with the MobileNetV2 teacher by method."""
+    return {method: f'configs/camvid/{method}_mbv2.py' for method in methods}
+
+
+def large(student: str, teacher: str, pair: str, **methods: str) -> dict[str, str]:
+    """Configs of a pair on Cityscapes or COCO by method.
+
+    Args:
+        student: Name of the plain student's config.
+        teacher: Name of the plain teacher's.
+        pair: What the others' names end in.
+        methods: By folder the methods that have a config there, with spaces between.
+    """
+    plain = {'student': f'configs/baselines/{student}.py', 'teacher': f'configs/baselines/{teacher}.py'}
+    found = {m: f'configs/{folder}/{m}_{pair}.py' for folder, listed in methods.items() for m in listed.split()}
+    return plain | found
+
+
+PSPNET, RETINANET = '4xb2-80k_cityscapes-512x1024', 'fpn_1x_coco'
+SUITES: dict[str, dict[str, str]] = {
+    'demo': {m: f'configs/demo/{m}.py' for m in ('student', 'dml', 'adm', 'student_det', 'adm_det')},
+    'camvid': camvid(*ONLINE, 'adm_uniform', 'adm_avatars', 'kd', 'adm_kd', *OFFLINE)
+    | {'ffsd': 'configs/camvid/ffsd.py'},
+    'camvid_avatars': camvid('student', 'cwd', 'akd_cwd', *(f'akd_cwd_{name}' for name in AVATARS)),
+    'camvid_original': camvid(*PLAIN),
+    'bccd': {method: f'configs/bccd/{method}.py' for method in (*ONLINE, 'adm_warmup', 'pkd', *OFFLINE, 'ffsd')},
+    'cityscapes': large(
+        f'pspnet_r18-d8_{PSPNET}',
+        f'pspnet_r101-d8_{PSPNET}',
+        f'pspnet_r101-d8_r18-d8_{PSPNET}',
+        baselines='dml kd dkd cwd dist mgd at fitnet',
+        adm='adm',
+        kdcl='kdcl kdcl_adm',
+        switokd='switokd switokd_adm',
+        akd='akd_cwd akd_mgd',
+        sokd='sokd',
+    )
+    | {'ffsd': f'configs/ffsd/ffsd_pspnet_r18-d8_{PSPNET}.py'},
+    # all with the 1x schedule; AKD and SOKD have the 2x schedule of AKD's paper and so are no rows of this table
+    'coco': large(
+        f'retinanet_r50_{RETINANET}',
+        f'retinanet_r101_{RETINANET}',
+        f'retinanet_r101_r50_{RETINANET}',
+        baselines='dml kd cwd dist mgd pkd at fitnet',
+        adm='adm',
+        kdcl='kdcl kdcl_adm',
+        switokd='switokd switokd_adm',
+    )
+    | {'ffsd': f'configs/ffsd/ffsd_retinanet_r50_{RETINANET}.py'},
+}
+# the original split of CamVid, whose val and test show other streets than its train
+OPTIONS: dict[str, list[str]] = {
+    'camvid_original': [
+        f'{part}_dataloader.dataset.{key}={value}'
+        for part in ('train', 'val', 'test')
+        for key, value in (
+            ('ann_file', f'splits/{part}.txt'),
+            ('data_prefix.img_path', f'images/{part}'),
+            ('data_prefix.seg_map_path', f'annotations/{part}'),
+        )
+    ]
+}
+# ADM on top of DML with other weights (alpha, beta), temperatures and regions: options by method.
+# The temperature belongs to the softmax alone.
+ABLATION: dict[str, list[str]] = {
+    f'adm_a{alpha:g}_b{beta:g}_t{tau:g}_{region}': [
+        f'model.distillers.1.{key}={value}'
+        for key, value in (('consensus', alpha), ('divergence', beta), ('tau', tau), ('region', region))
+    ]
+    for (tau, region), alpha, beta in product(
+        ((0.1, 'softmax'), (0.5, 'softmax'), (0.1, 'topk'), (0.1, 'uniform')),
+        (1.0, 10.0, 30.0, 100.0),
+        (0.01, 0.1, 1.0),
+    )
+}
+SUITES['adm_ablation'] = camvid('student', 'dml') | dict.fromkeys(ABLATION, SUITES['camvid']['adm'])
+
+CAMVID_NOTE = (
+    'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with published '
+    'CamVid results. Methods were chosen on val.'
+)
+NOTES = {
+    'demo': (
+        'mmadm demo: learning together on generated streets',
+        'Small-scale demo figures: tiny networks, a short training and generated street scenes. They show that '
+        'everything works and what it looks like. They are not Cityscapes results and say nothing about them; with one '
+        'seed, a difference of a point or two is noise.',
+    ),
+    'camvid': ('mmadm on CamVid', CAMVID_NOTE),
+    'camvid_original': ('mmadm on CamVid, original split', CAMVID_NOTE),
+    'camvid_avatars': (
+        'Avatars on CamVid',
+        'Number and weighting of the avatars; akd_cwd itself has four, weighted by uncertainty. ' + CAMVID_NOTE,
+    ),
+    'adm_ablation': (
+        "ADM's hyper-parameters on CamVid",
+        'ADM on top of DML: alpha is the weight of the consensus, beta of the divergence. ' + CAMVID_NOTE,
+    ),
+    'bccd': (
+        'mmadm on BCCD',
+        'Blood cells at low resolution with small detectors: compare the methods with each other, not with published '
+        'BCCD results. Methods were chosen on val.',
+    ),
+    'cityscapes': ('mmadm on Cityscapes', 'PSPNet R101 and R18, 512x1024; scores on val, as Cityscapes is reported.'),
+    'coco': ('mmadm on COCO', 'RetinaNet R101 and R50, 1x schedule; scores on val2017, as COCO is reported.'),
+}
+
+# Iterations of one run; `full` is what the config says. `small` takes at most five minutes on one core where it is
+# listed, elsewhere it is a tenth of the schedule.
+BUDGETS: dict[str, dict[str, int]] = {
+    'smoke': {},
+    'small': {
+        'demo': 200,
+        'camvid': 500,
+        'camvid_avatars': 500,
+        'camvid_original': 500,
+        'adm_ablation': 250,
+        'bccd': 300,
+    },
+}
+SMOKE = 20
+
+
+def method_options(suite: str, method: str, cfg: Config, budget: str) -> list[str]:
+    """``--cfg-options`` that turn a config into a method of a suite with a budget.
+
+    Args:
+        suite: Name of the suite.
+        method: Name of the method.
+        cfg: Its config as the file says.
+        budget: ``smoke``, ``small`` or ``full``.
+
+    Returns:
+        ``key=value`` words.
+    """
+    chosen = [*OPTIONS.get(suite, ()), *(ABLATION.get(method, ()) if suite == 'adm_ablation' else ())]
+    if budget == 'full':
+        return chosen
+    if 'max_epochs' in cfg.train_cfg:
+        return chosen + fewer_epochs(cfg, budget)
+    return chosen + fewer_iterations(cfg, BUDGETS[budget].get(suite, SMOKE if budget == 'smoke' else 0))
+
+
+def fewer_iterations(cfg: Config, length: int) -> list[str]:
+    """Options for a shorter training; its schedule is shortened with it.
+
+    Args:
+        cfg: Config of an iteration-based training.
+        length: Iterations, a tenth of the config's if 0.
+    """
+    whole = cfg.train_cfg.max_iters
+    length = min(whole, length or whole // 10)
+    half, warmup = max(1, length // 2), max(1, length // 4)
+    options = {
+        'train_cfg.max_iters': length,
+        'train_cfg.val_interval': half,
+        'default_hooks.checkpoint.interval': half,
+        'default_hooks.logger.interval': min(max(1, length // 20), cfg.default_hooks.logger.interval),
+    }
+    for index, scheduler in enumerate(cfg.param_scheduler):
+        for key in ('begin', 'end', 'T_max'):
+            if value := scheduler.get(key):
+                # what lasts as long as the training goes on doing so, a warm-up may take a quarter of it
+                options[f'param_scheduler.{index}.{key}'] = length if value == whole else min(value, warmup)
+    return [f'{key}={value}' for key, value in options.items()]
+
+
+def fewer_epochs(cfg: Config, budget: str) -> list[str]:
+    """Options for a tenth of the epochs, or for one epoch of a few images; the rate is then never lowered."""
+    epochs = 1 if budget == 'smoke' else max(1, cfg.train_cfg.max_epochs // 10)
+    options = [f'train_cfg.max_epochs={epochs}']
+    if budget == 'smoke':
+        options += ['train_dataloader.dataset.indices=16', 'val_dataloader.dataset.indices=8']
+        options += ['default_hooks.logger.interval=1']
+    return options

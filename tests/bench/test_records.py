@@ -1,0 +1,80 @@
+"""Reading what runs leave behind."""
+
+import json
+
+import pytest
+
+from mmadm.bench.records import (
+    deployed_role,
+    read_json_lines,
+    read_scalars,
+    score_fields,
+    seconds_per_iteration,
+    validation_curves,
+)
+
+
+def write_log(work_dir, stamp, *lines):
+    folder = work_dir / stamp / 'vis_data'
+    folder.mkdir(parents=True)
+    text = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (folder / 'scalars.json').write_text('\n'.join(text))
+
+
+def step(number, **values):
+    return dict(step=number, iter=number, loss=1.0, **values)
+
+
+def test_a_resumed_training_replaces_what_was_logged_after_its_checkpoint(tmp_path):
+    # killed after 40, in the middle of a line; the next process went on from the checkpoint at 20
+    write_log(tmp_path, '20300101_000000', *(step(n, who='a') for n in (10, 20, 30, 40)), '{"step": 50, "lo')
+    write_log(tmp_path, '20300101_000100', step(30, who='b'), dict(mIoU=5.0, step=30), step(40, who='b'))
+    entries = read_scalars(tmp_path)
+    assert [(entry['step'], entry.get('who')) for entry in entries] == [
+        (10, 'a'), (20, 'a'), (30, 'b'), (30, None), (40, 'b'),
+    ]  # fmt: skip
+
+
+def test_no_log_is_no_entries(tmp_path):
+    assert read_scalars(tmp_path) == []
+    assert read_json_lines(tmp_path / 'results.jsonl') == []
+
+
+def test_validation_curves_leave_training_steps_out():
+    scalars = [step(1), {'student/mIoU': 1.0, 'teacher/mIoU': 2.0, 'step': 2}, {'student/mIoU': 3.0, 'step': 4}]
+    assert validation_curves(scalars) == {'mIoU': {'student': [(2, 1.0), (4, 3.0)], 'teacher': [(2, 2.0)]}}
+
+
+def test_validation_curves_of_a_detector_start_with_the_main_metric():
+    scalars = [{'coco/bbox_mAP_50': 0.5, 'coco/bbox_mAP': 0.25, 'step': 2}]
+    curves = validation_curves(scalars, 'teacher')
+    assert list(curves.items()) == [('AP', {'teacher': [(2, 25.0)]}), ('AP50', {'teacher': [(2, 50.0)]})]
+
+
+def test_seconds_are_the_median_without_the_start():
+    scalars = [step(n, time=time) for n, time in enumerate([90.0, 1.0, 5.0, 2.0])] + [dict(mIoU=1.0, time=70.0, step=4)]
+    assert seconds_per_iteration(scalars) == 2.0
+    assert seconds_per_iteration(scalars[:1]) == 90.0
+    with pytest.raises(ValueError, match=r'logger\.interval'):
+        seconds_per_iteration(scalars[-1:])
+
+
+def test_score_fields():
+    assert score_fields({'mIoU': {'student': 1.0}}, {}) == {
+        'metric': 'mIoU', 'val': {'student': 1.0}, 'test': {}, 'further': {}
+    }  # fmt: skip
+    fields = score_fields({'AP': {'teacher': 1.0}, 'AP50': {'teacher': 2.0}}, {'AP': {'teacher': 3.0}})
+    assert fields == {
+        'metric': 'AP',
+        'val': {'teacher': 1.0},
+        'test': {'teacher': 3.0},
+        'further': {'AP50': {'val': {'teacher': 2.0}, 'test': {}}},
+    }
+
+
+def test_the_deployed_role_is_noted_or_the_student():
+    scores = {'first': 1.0, 'leader': 2.0}
+    assert deployed_role({'val': scores, 'deploy': 'leader'}) == 'leader'
+    # records of earlier versions
+    assert deployed_role({'val': {'teacher': 1.0, 'student': 2.0}}) == 'student'
+    assert deployed_role({'val': {'teacher': 1.0}}) == 'teacher'
