@@ -12,13 +12,14 @@ from torch import nn
 
 from mmadm.adapters import Adapter, build_adapter
 from mmadm.registry import MODELS
-from mmadm.utils.config import SHARED_OPTIMISER_KEYS, role_model_cfg, without_pretrained
+from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_list
+from mmadm.utils.optim_config import ROLE_OPTIMISER_KEYS, SHARED_OPTIMISER_KEYS
 from mmadm.utils.random import role_stream
 from mmadm.utils.weights import load_role_weights
 
 #: keys that stand beside the roles in ``optim_wrapper`` and in its state
-RESERVED = (*SHARED_OPTIMISER_KEYS, 'constructor', 'loss_scaler')
+RESERVED = (*SHARED_OPTIMISER_KEYS, *ROLE_OPTIMISER_KEYS, 'loss_scaler')
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where a role's stock model config comes from, and which keys stand beside roles."""
+"""Where a role's stock model config comes from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from mmengine.config import Config, ConfigDict
 
 from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_list
 
-#: Keys of ``optim_wrapper`` that stand beside the roles and hold for all of them
-SHARED_OPTIMISER_KEYS = ('type', 'dtype', 'loss_scale', 'accumulative_counts')
 _ROLE_KEYS = ('cfg', 'override', 'like', 'checkpoint', 'train')
 
 

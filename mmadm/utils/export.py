@@ -11,11 +11,12 @@ from typing import Any
 from mmengine.config import Config
 
 from mmadm.utils.checkpoint import read_checkpoint
-from mmadm.utils.config import SHARED_OPTIMISER_KEYS, role_cfgs, role_model_cfg
+from mmadm.utils.config import role_cfgs, role_model_cfg
 from mmadm.utils.errors import CheckpointError, ConfigError, near_matches
+from mmadm.utils.optim_config import role_optimiser, type_name
 
 _TRAINING = ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler')
-_ROLE_OPTIMISERS = 'mmadm.RoleOptimWrapperConstructor'
+_ROLE_OPTIMISERS = 'RoleOptimWrapperConstructor'
 
 
 def role_file(path: str | Path, role: str) -> Path:
@@ -120,9 +121,8 @@ def _keep_training(stock: Config, role: str, frozen: bool) -> None:
             stock.pop(key, None)
         return
     wrapper = stock.optim_wrapper
-    if wrapper.get('constructor') == _ROLE_OPTIMISERS:
-        shared = {key: wrapper[key] for key in SHARED_OPTIMISER_KEYS if key in wrapper}
-        stock.optim_wrapper = {'type': 'OptimWrapper', **shared, **wrapper[role]}
+    if type_name(wrapper.get('constructor', '')) == _ROLE_OPTIMISERS:
+        stock.optim_wrapper = role_optimiser(wrapper, role)
     schedule = stock.get('param_scheduler')
     if isinstance(schedule, Mapping) and 'type' not in schedule:
         stock.param_scheduler = schedule.get(role)

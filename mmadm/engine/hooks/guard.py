@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmadm.engine.atomic import BACKEND_ARGS
 from mmadm.engine.generators import KEY, make_record, snapshot
+from mmadm.engine.preflight import check_training
 from mmadm.registry import HOOKS
 from mmadm.utils.checkpoint import write_checkpoint
 from mmadm.utils.cli import require_writable
@@ -37,6 +38,16 @@ class NonFiniteGuardHook(Hook):
         self._copies: list[Tensor] = []
         self._generators: dict[str, Any] = {}
         self._saving: tuple[Path, dict[str, Any]] | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Check settings before any hook looks at the training.
+
+        Raises:
+            ConfigError: If one of them cannot work with the roles.
+        """
+        model = unwrapped(runner.model)
+        if hasattr(model, 'roles'):
+            check_training(runner, model)
 
     def before_train(self, runner: Runner) -> None:
         """Check, and ask the model to call back before it gives up.

@@ -6,32 +6,54 @@ import copy
 from collections import defaultdict
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ALL_CONSTRUCTORS
 from torch import nn
+from torch.optim import Optimizer
 
 from mmadm.engine.optim.amp import AmpRoleOptimWrapperDict, ScaledOptimWrapper
 from mmadm.engine.optim.wrapper import RoleOptimWrapperDict
 from mmadm.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from mmadm.utils.config import SHARED_OPTIMISER_KEYS
 from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.optim_config import (
+    RECIPE_KEYS,
+    ROLE_OPTIMISER_KEYS,
+    SHARED_OPTIMISER_KEYS,
+    role_optimiser,
+    type_name,
+)
 from mmadm.utils.unwrap import unwrapped
 
-_ROLE_KEYS = ('optimizer', 'paramwise_cfg', 'clip_grad')
 _TYPES = ('OptimWrapper', 'AmpOptimWrapper')
+#: What mmengine's default constructor reads of ``paramwise_cfg``, except names of parameters
+_KINDS_OF_PARAMETERS = (
+    'bias_lr_mult',
+    'bias_decay_mult',
+    'norm_decay_mult',
+    'dwconv_decay_mult',
+    'flat_decay_mult',
+    'dcn_offset_lr_mult',
+    'bypass_duplicate',
+)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class RoleOptimWrapperConstructor:
     """Builds a ``RoleOptimWrapperDict`` for an ``mmadm.Distillation`` model.
 
-    A role's entry means what it means in a stock config of that role alone: mmengine's own constructor builds it, from
-    everything that ``model.owned_by(role)`` holds.
+    A stock ``optim_wrapper`` can be used as it is: each trainable role gets an optimiser of its own by it, and clips
+    its own gradients. A role's entry beside it replaces what it names. Either means what it means in a stock config of
+    that role alone: the stock constructor sees the role's network and nothing else. Connectors follow the learning
+    rate, and the rules for kinds of parameters such as ``norm_decay_mult``, but neither ``custom_keys`` nor another
+    ``constructor``.
 
     Args:
-        optim_wrapper_cfg: One entry ``<role>=dict(optimizer=..., paramwise_cfg=..., clip_grad=...)`` per trainable
-            role; beside them, for all roles, ``type`` (``'OptimWrapper'`` or ``'AmpOptimWrapper'``), ``dtype`` and
-            ``loss_scale`` (mixed precision only) and ``accumulative_counts``. Left unchanged.
-        paramwise_cfg: Must be None; mmengine hands it over when it stands beside the roles.
+        optim_wrapper_cfg: For all roles ``type`` (``OptimWrapper`` or ``AmpOptimWrapper``), ``dtype`` and
+            ``loss_scale`` (mixed precision only) and ``accumulative_counts``; for each role by itself ``optimizer`` and
+            ``clip_grad``; and entries ``<role>=dict(optimizer=..., paramwise_cfg=..., clip_grad=...,
+            constructor=...)``, where an ``optimizer`` without ``type`` completes the common one. Left unchanged.
+        paramwise_cfg: For each role by itself; mmengine hands it over.
 
     Raises:
         ConfigError: If a setting stands in the wrong place.
@@ -39,18 +61,13 @@ class RoleOptimWrapperConstructor:
     Example:
         >>> optim_wrapper = dict(
         ...     constructor='mmadm.RoleOptimWrapperConstructor',
-        ...     student=dict(optimizer=dict(type='SGD', lr=0.01)),
-        ...     teacher=dict(optimizer=dict(type='SGD', lr=0.01), clip_grad=dict(max_norm=10)))
+        ...     optimizer=dict(type='SGD', lr=0.01),
+        ...     teacher=dict(optimizer=dict(lr=0.002), clip_grad=dict(max_norm=10)))
     """
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
-        if paramwise_cfg is not None:
-            raise ConfigError(
-                f'optim_wrapper.paramwise_cfg: found {paramwise_cfg} beside the roles; put it into the role it is '
-                'meant for, as optim_wrapper.<role>.paramwise_cfg'
-            )
-        self.shared = {key: value for key, value in optim_wrapper_cfg.items() if key in SHARED_OPTIMISER_KEYS}
-        self.roles = {key: value for key, value in optim_wrapper_cfg.items() if key not in SHARED_OPTIMISER_KEYS}
+        self.cfg = {**optim_wrapper_cfg, **({'paramwise_cfg': paramwise_cfg} if paramwise_cfg else {})}
+        self.roles = [key for key in self.cfg if key not in SHARED_OPTIMISER_KEYS + RECIPE_KEYS]
         self._check_shared()
 
     def __call__(self, model: nn.Module) -> RoleOptimWrapperDict:
@@ -60,34 +77,61 @@ class RoleOptimWrapperConstructor:
             model: A ``Distillation``, alone or in a wrapper such as DDP.
 
         Returns:
-            One member per trainable role, in the order of the config.
+            One member per trainable role, in the order of the model.
 
         Raises:
-            ConfigError: If the entries are not exactly the trainable roles, if one of them cannot be used, or if a
-                trainable parameter is not owned by exactly one role.
+            ConfigError: If there is no recipe for a trainable role or one for anything else, if one of them cannot be
+                used, or if a trainable parameter is not owned by exactly one role.
         """
         model = unwrapped(model)
         self._check_roles(model)
-        shared = dict(self.shared)
-        amp = shared.pop('type', 'OptimWrapper') == 'AmpOptimWrapper'
-        common: dict[str, Any] = {'type': ScaledOptimWrapper if amp else OptimWrapper}
-        if 'accumulative_counts' in shared:
-            common['accumulative_counts'] = shared.pop('accumulative_counts')
+        amp = type_name(self.cfg.get('type', 'OptimWrapper')) == 'AmpOptimWrapper'
+        kind = ScaledOptimWrapper if amp else OptimWrapper
         members: dict[str, OptimWrapper] = {}
-        for role, role_cfg in self.roles.items():
-            # a copy, because OptimWrapper pops from clip_grad
-            cfg = {**copy.deepcopy(dict(role_cfg)), **common}
-            paramwise_cfg = cfg.pop('paramwise_cfg', None)
-            members[role] = DefaultOptimWrapperConstructor(cfg, paramwise_cfg)(model.owned_by(role))
+        for owner in model.owners:
+            # a copy, because OptimWrapper and some constructors pop from what they are given
+            recipe = copy.deepcopy(role_optimiser(self.cfg, owner))
+            members[owner] = kind(
+                optimizer=self._optimizer(owner, model.owned_by(owner), recipe),
+                accumulative_counts=recipe.get('accumulative_counts', 1),
+                clip_grad=recipe.get('clip_grad'),
+            )
         _check_ownership(model, members)
-        return AmpRoleOptimWrapperDict(**shared, **members) if amp else RoleOptimWrapperDict(**members)
+        if not amp:
+            return RoleOptimWrapperDict(**members)
+        scaling = {key: self.cfg[key] for key in ('dtype', 'loss_scale') if key in self.cfg}
+        return AmpRoleOptimWrapperDict(**scaling, **members)
+
+    def _optimizer(self, owner: str, owned: nn.Module, recipe: dict[str, Any]) -> Optimizer:
+        """Build an owner's optimiser as a stock training of its network would, then add its connectors."""
+        cfg, paramwise_cfg = {'optimizer': recipe['optimizer']}, recipe.get('paramwise_cfg') or {}
+        constructor = recipe.get('constructor', 'DefaultOptimWrapperConstructor')
+        kinds = {key: value for key, value in paramwise_cfg.items() if key in _KINDS_OF_PARAMETERS}
+        network = dict(owned.named_children()).get(owner)
+        print_log(f'Optimiser of {owner!r}:', logger='current')
+        try:
+            if network is None and 'paramwise_cfg' not in self.cfg.get(owner, {}):
+                # a part of a method, such as FFSD's fusion, to which the names of networks mean nothing
+                return DefaultOptimWrapperConstructor(cfg, kinds)(owned).optimizer
+            if network is None or (not paramwise_cfg and 'constructor' not in recipe):
+                return _built(constructor, cfg, paramwise_cfg, owned).optimizer
+            if not any(param.requires_grad for param in network.parameters()):
+                return DefaultOptimWrapperConstructor(cfg, kinds)(owned.connectors).optimizer
+            optimizer = _built(constructor, cfg, paramwise_cfg, network).optimizer
+            _add_connectors(optimizer, owned.connectors, DefaultOptimWrapperConstructor(cfg, kinds))
+        except Exception as error:  # constructors and optimisers are anybody's
+            raise ConfigError(
+                f'optim_wrapper.{owner}: {type_name(constructor)} cannot build {recipe["optimizer"]} for '
+                f'{type(network or owned).__name__} ({type(error).__name__}: {error})'
+            ) from error
+        return optimizer
 
     def _check_shared(self) -> None:
-        kind = self.shared.get('type', 'OptimWrapper')
+        kind = type_name(self.cfg.get('type', 'OptimWrapper'))
         if kind not in _TYPES:
             raise ConfigError(f'optim_wrapper.type: found {kind!r}, need one of {list(_TYPES)}')
         for key in ('dtype', 'loss_scale'):
-            if kind == 'OptimWrapper' and key in self.shared:
+            if kind == 'OptimWrapper' and key in self.cfg:
                 raise ConfigError(f"optim_wrapper.{key} works only with optim_wrapper.type='AmpOptimWrapper'")
 
     def _check_roles(self, model: nn.Module) -> None:
@@ -97,7 +141,7 @@ class RoleOptimWrapperConstructor:
                 f'found {type(model).__name__}'
             )
         trainable, frozen = tuple(model.owners), tuple(model.frozen)
-        for key, role_cfg in self.roles.items():
+        for key in self.roles:
             if key in frozen:
                 raise ConfigError(
                     f'optim_wrapper.{key}: role {key!r} is frozen, so it has nothing to optimise; remove this key, or '
@@ -106,36 +150,55 @@ class RoleOptimWrapperConstructor:
             if key not in trainable:
                 raise ConfigError(
                     f'optim_wrapper.{key}: no such role; trainable roles are {list(trainable)}, frozen '
-                    f'{list(frozen)}; {_hint(key, trainable)}'
+                    f'{list(frozen)}; {near_matches(key, trainable + SHARED_OPTIMISER_KEYS + RECIPE_KEYS)}'
                 )
-            _check_role_cfg(key, role_cfg)
+            _check_entry(key, self.cfg[key])
         for role in trainable:
-            if role not in self.roles:
-                raise ConfigError(
-                    f'optim_wrapper.{role}: missing; every trainable role needs an entry such as '
-                    f"{role}=dict(optimizer=dict(type='SGD', lr=0.01)); trainable roles are {list(trainable)}, found "
-                    f'{list(self.roles)}'
-                )
+            _check_recipe(role, role_optimiser(self.cfg, role), trainable)
 
 
-def _hint(key: str, trainable: tuple[str, ...]) -> str:
-    if key not in _ROLE_KEYS:
-        return near_matches(key, trainable + SHARED_OPTIMISER_KEYS)
-    return (
-        f'put {key} into each role; if it comes from a _base_ file, add _delete_=True to optim_wrapper, so that what '
-        'is inherited is dropped'
-    )
+def _built(constructor: str | type, cfg: dict[str, Any], paramwise_cfg: dict[str, Any], network: nn.Module) -> Any:
+    """Let a stock constructor build the optimiser of a network."""
+    kind = {'type': constructor, 'optim_wrapper_cfg': cfg, 'paramwise_cfg': paramwise_cfg or None}
+    return ALL_CONSTRUCTORS.build(kind)(network)
 
 
-def _check_role_cfg(role: str, cfg: object) -> None:
+def _add_connectors(optimizer: Optimizer, connectors: nn.Module, rules: DefaultOptimWrapperConstructor) -> None:
+    """Add connectors to the optimiser of the role that learns them, with its learning rate."""
+    groups: list[dict[str, Any]] = []
+    rules.add_params(groups, connectors, prefix='connectors')
+    names = {param: name for name, param in connectors.named_parameters(prefix='connectors')}
+    for group in groups:
+        if 'param_names' in optimizer.param_groups[0]:  # all groups must have them, or none
+            group['param_names'] = [names[param] for param in group['params']]
+        optimizer.add_param_group(group)
+
+
+def _check_entry(role: str, cfg: object) -> None:
     where = f'optim_wrapper.{role}'
-    if not isinstance(cfg, dict) or not isinstance(cfg.get('optimizer'), dict) or 'type' not in cfg['optimizer']:
+    if not isinstance(cfg, dict):
         raise ConfigError(f"{where}: found {cfg!r}, need a dict such as dict(optimizer=dict(type='SGD', lr=0.01))")
     for key in cfg:
         if key in SHARED_OPTIMISER_KEYS:
             raise ConfigError(f'{where}.{key}: is the same for all roles; put it beside them, as optim_wrapper.{key}')
-        if key not in _ROLE_KEYS:
-            raise ConfigError(f'{where}.{key}: unknown; {near_matches(key, _ROLE_KEYS)}')
+        if key not in ROLE_OPTIMISER_KEYS:
+            raise ConfigError(f'{where}.{key}: unknown; {near_matches(key, ROLE_OPTIMISER_KEYS)}')
+
+
+def _check_recipe(role: str, recipe: dict[str, Any], trainable: tuple[str, ...]) -> None:
+    optimizer = recipe.get('optimizer')
+    if not isinstance(optimizer, dict) or 'type' not in optimizer:
+        raise ConfigError(
+            f'optim_wrapper.{role}: missing; every trainable role needs an optimizer, either one beside the roles for '
+            f"all or an entry such as {role}=dict(optimizer=dict(type='SGD', lr=0.01)); found {optimizer!r}; "
+            f'trainable roles are {list(trainable)}'
+        )
+    for key in recipe.get('paramwise_cfg') or {}:
+        if 'constructor' not in recipe and key not in (*_KINDS_OF_PARAMETERS, 'custom_keys'):
+            raise ConfigError(
+                f'optim_wrapper: paramwise_cfg.{key} of role {role!r} means nothing to the default constructor; name '
+                f'the constructor that it is for, as optim_wrapper.{role}.constructor'
+            )
 
 
 def _check_ownership(model: nn.Module, members: dict[str, OptimWrapper]) -> None:

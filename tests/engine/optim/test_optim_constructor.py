@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, build_optim_wrapper
+from mmengine.optim import AmpOptimWrapper, DefaultOptimWrapperConstructor, OptimWrapper, build_optim_wrapper
 from torch import nn
 
 from mmadm.engine.optim import AmpRoleOptimWrapperDict, RoleOptimWrapperConstructor, RoleOptimWrapperDict
@@ -42,15 +42,16 @@ def test_paramwise_settings_mean_what_they_mean_in_stock(pair):
     pair.roles['student'] = nn.ModuleDict({
         'backbone': nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), 'head': nn.Linear(2, 1),
     })  # fmt: skip
-    paramwise = {'custom_keys': {'head': {'lr_mult': 10.0}, 'connectors': {'lr_mult': 2.0, 'decay_mult': 0.0}},
-                 'norm_decay_mult': 0.0, 'bias_lr_mult': 3.0}  # fmt: skip
+    # a key that is in the name of the connector, and one that is not in that of the role
+    keys = {'head': {'lr_mult': 10.0}, 'tap': {'lr_mult': 2.0}, 'student': {'lr_mult': 3.0}}
+    paramwise = {'custom_keys': keys, 'norm_decay_mult': 0.0, 'bias_lr_mult': 3.0}
     wrapper = build_optim_wrapper(pair, config(student={'optimizer': SGD, 'paramwise_cfg': paramwise}))
     found = settings(wrapper['student'], pair)
     assert found == {
         'roles.student.backbone.0.weight': (0.1, 0.01), 'roles.student.backbone.0.bias': (pytest.approx(0.3), 0.01),
         'roles.student.backbone.1.weight': (0.1, 0.0), 'roles.student.backbone.1.bias': (0.1, 0.0),
         'roles.student.head.weight': (1.0, 0.01), 'roles.student.head.bias': (1.0, 0.01),
-        'connectors.adm.tap.weight': (0.2, 0.0),
+        'connectors.adm.tap.weight': (0.1, 0.01),
     }  # fmt: skip
     assert settings(wrapper['teacher'], pair) == {'roles.teacher.weight': (0.001, 0.05)}
     stock = DefaultOptimWrapperConstructor({'optimizer': SGD}, paramwise)(pair.roles['student'])
@@ -91,20 +92,68 @@ def test_a_wrapped_model_is_unwrapped(pair):
     assert set(settings(wrapper['student'], pair)) == {'roles.student.weight', 'connectors.adm.tap.weight'}
 
 
+def test_a_stock_config_makes_one_optimiser_for_each_role_and_the_rest(pair):
+    pair.fusion = nn.Linear(1, 1)
+
+    class WithFusion(type(pair)):
+        """The pair, and a part of a method that has an optimiser of its own."""
+
+        owners = ('student', 'teacher', 'fusion')
+
+        def owned_by(self, role):
+            if role != 'fusion':
+                return super().owned_by(role)
+            return nn.ModuleDict({'connectors': nn.ModuleDict({'norm': self.fusion})})
+
+    pair.__class__ = WithFusion
+    stock = {'type': 'OptimWrapper', 'optimizer': SGD, 'clip_grad': {'max_norm': 5}, 'accumulative_counts': 2,
+             'paramwise_cfg': {'custom_keys': {'norm': {'lr_mult': 0.0}}, 'bias_lr_mult': 2.0}}  # fmt: skip
+    constructor = {'constructor': 'mmadm.RoleOptimWrapperConstructor'}
+    wrapper = build_optim_wrapper(pair, {**stock, **constructor})
+    assert list(wrapper.keys()) == ['student', 'teacher', 'fusion']
+    assert [member.clip_grad_kwargs for member in wrapper.values()] == [{'max_norm': 5}] * 3
+    assert [member._accumulative_counts for member in wrapper.values()] == [2] * 3
+    assert settings(wrapper['fusion'], pair) == {'fusion.weight': (0.1, 0.01), 'fusion.bias': (0.2, 0.01)}
+    own = {'fusion': {'paramwise_cfg': stock['paramwise_cfg']}}
+    wrapper = build_optim_wrapper(pair, {**stock, **constructor, **own})
+    assert settings(wrapper['fusion'], pair) == {'fusion.weight': (0.0, 0.01), 'fusion.bias': (0.0, 0.01)}
+
+
+def test_the_entry_of_a_role_completes_or_replaces_the_stock_config(pair):
+    cfg = {'optimizer': SGD, 'clip_grad': {'max_norm': 5}, 'constructor': 'mmadm.RoleOptimWrapperConstructor'}
+    wrapper = build_optim_wrapper(pair, {**cfg, 'teacher': {'optimizer': {'lr': 0.02}, 'clip_grad': None}})
+    assert [member.clip_grad_kwargs for member in wrapper.values()] == [{'max_norm': 5}, None]
+    assert [member.optimizer.defaults['lr'] for member in wrapper.values()] == [0.1, 0.02]
+    assert [member.optimizer.defaults['momentum'] for member in wrapper.values()] == [0.9, 0.9]
+    wrapper = build_optim_wrapper(pair, {**cfg, 'teacher': {'optimizer': ADAMW}})
+    assert [type(member.optimizer) for member in wrapper.values()] == [torch.optim.SGD, torch.optim.AdamW]
+
+
+def test_classes_in_place_of_names_work(pair):
+    cfg = {'type': AmpOptimWrapper, 'dtype': 'bfloat16', 'optimizer': {'type': torch.optim.SGD, 'lr': 0.1},
+           'constructor': RoleOptimWrapperConstructor,
+           'student': {'constructor': DefaultOptimWrapperConstructor}}  # fmt: skip
+    wrapper = build_optim_wrapper(pair, cfg)
+    assert type(wrapper) is AmpRoleOptimWrapperDict
+    assert settings(wrapper['student'], pair) == {
+        'roles.student.weight': (0.1, 0), 'connectors.adm.tap.weight': (0.1, 0)}  # fmt: skip
+
+
 SINGLE = {'optimizer': SGD}
 
 
 @pytest.mark.parametrize(('cfg', 'message'), [
-    (config(paramwise_cfg={'norm_decay_mult': 0.0}), r'optim_wrapper.paramwise_cfg: .*norm_decay_mult.*<role>'),
+    (config(paramwise_cfg={'num_layers': 12}), r'paramwise_cfg.num_layers of role .*student.constructor'),
     (config(techer=SINGLE), r"optim_wrapper.techer: no such role.*\['student', 'teacher'\].*did you mean 'teacher'"),
-    (config(optimizer=SGD), r'optim_wrapper.optimizer: no such role.*_delete_=True'),
-    (config(clip_grad=None), r'optim_wrapper.clip_grad: no such role.*into each role'),
+    (config(optimiser=SGD), r"optim_wrapper.optimiser: no such role.*did you mean 'optimizer'"),
+    (config(optimizer={'type': 'SDG'}, student={}), r'optim_wrapper.student: DefaultOptimWrapperCon.*SDG.* for Linear'),
+    (config(student={**SINGLE, 'constructor': 'Layers'}), r'optim_wrapper.student: Layers cannot build .* for Linear'),
     (config(type='ApexOptimWrapper'), r"optim_wrapper.type: found 'ApexOptimWrapper'.*AmpOptimWrapper"),
     (config(dtype='bfloat16'), r"optim_wrapper.dtype works only with optim_wrapper.type='AmpOptimWrapper'"),
     (config(type='OptimWrapper', loss_scale='dynamic'), r'optim_wrapper.loss_scale works only with'),
-    (config(teacher=SGD), r"optim_wrapper.teacher: found \{'type': 'SGD'.*need a dict such as"),
+    (config(teacher=SGD), r'optim_wrapper.teacher.type: .*put it beside them'),
     (config(teacher=None), r'optim_wrapper.teacher: found None'),
-    (config(teacher={'optimizer': {'lr': 0.1}}), r'optim_wrapper.teacher: found .*type='),
+    (config(teacher={'optimizer': {'lr': 0.1}}), r"optim_wrapper.teacher: missing.*found \{'lr': 0.1\}"),
     (config(teacher={**SINGLE, 'type': 'OptimWrapper'}), r'optim_wrapper.teacher.type: .*put it beside them'),
     (config(teacher={**SINGLE, 'accumulative_counts': 2}), r'optim_wrapper.teacher.accumulative_counts: is the same'),
     (config(teacher={**SINGLE, 'clip': {}}), r"optim_wrapper.teacher.clip: unknown; did you mean 'clip_grad'"),
@@ -117,7 +166,7 @@ def test_misplaced_settings_are_refused(pair, cfg, message):
 def test_missing_and_frozen_roles_are_refused(pair):
     cfg = config()
     del cfg['teacher']
-    with pytest.raises(ConfigError, match=r"optim_wrapper.teacher: missing.*\['student', 'teacher'\].*\['student'\]"):
+    with pytest.raises(ConfigError, match=r"optim_wrapper.teacher: missing.*found None.*\['student', 'teacher'\]"):
         build_optim_wrapper(pair, cfg)
     pair.roles['teacher'].requires_grad_(False)
     pair.trainable, pair.frozen = ('student',), ('teacher',)
