@@ -14,13 +14,54 @@ ROOT = _PACKAGE / '.mim' if (_PACKAGE / '.mim').is_dir() else _PACKAGE.parent
 PLAIN = ('student', 'teacher', 'dml', 'adm')
 ONLINE = (*PLAIN, 'kdcl', 'kdcl_adm', 'switokd', 'switokd_adm', 'two_teachers_adm', 'two_students_adm')
 OFFLINE = ('cwd', 'mgd', 'akd_cwd', 'akd_mgd', 'sokd')
-# number and weighting of the avatars; `akd_cwd` itself has four, weighted by uncertainty
-AVATARS = ('m1', 'm2', 'm2_uniform', 'm4_uniform', 'm1_batchnorm', 'm4_batchnorm')
+#: Methods that are another one with other settings of a distiller: that method, the distiller and the settings
+VARIANTS: dict[str, tuple[str, int, dict[str, object]]] = {
+    # every position counts alike: a control for ADM's choice of positions
+    'adm_uniform': ('adm', 1, {'region': 'uniform'}),
+    # the consensus looks at perturbed copies of the features of a teacher that learns, too
+    'adm_avatars': (
+        'adm',
+        1,
+        {'avatars.num': 4, 'avatars.perturbation.type': 'Dropout', 'avatars.perturbation.p': 0.1},
+    ),
+    # brought in slowly: features of a network that starts from random weights are short, and the shorter they are, the
+    # larger is the gradient of the divergence
+    'adm_warmup': ('adm', 1, {'schedule.warmup': 'linear', 'schedule.length': 150}),
+    # number and weighting of the avatars; `akd_cwd` itself has four, weighted by uncertainty
+    'akd_cwd_m1': ('akd_cwd', 0, {'avatars.num': 1}),
+    'akd_cwd_m2': ('akd_cwd', 0, {'avatars.num': 2}),
+    'akd_cwd_m2_uniform': ('akd_cwd', 0, {'avatars.num': 2, 'avatars.weighting': 'uniform'}),
+    'akd_cwd_m4_uniform': ('akd_cwd', 0, {'avatars.weighting': 'uniform'}),
+    'akd_cwd_m1_batchnorm': ('akd_cwd', 0, {'avatars.num': 1, 'avatars.weighting': 'batchnorm'}),
+    'akd_cwd_m4_batchnorm': ('akd_cwd', 0, {'avatars.weighting': 'batchnorm'}),
+}
+AVATARS = tuple(method for method, (base, *_) in VARIANTS.items() if base == 'akd_cwd')
+# ADM on top of DML with other weights (alpha, beta), temperatures and regions; the temperature is the softmax's alone
+ABLATION: dict[str, tuple[str, int, dict[str, object]]] = {
+    f'adm_a{alpha:g}_b{beta:g}_t{tau:g}_{region}': (
+        'adm',
+        1,
+        {'consensus': alpha, 'divergence': beta, 'tau': tau, 'region': region},
+    )
+    for (tau, region), alpha, beta in product(
+        ((0.1, 'softmax'), (0.5, 'softmax'), (0.1, 'topk'), (0.1, 'uniform')),
+        (1.0, 10.0, 30.0, 100.0),
+        (0.01, 0.1, 1.0),
+    )
+}
+VARIANTS |= ABLATION
 
 
-def camvid(*methods: str) -> dict[str, str]:
-    """Configs of the pair with the MobileNetV2 teacher by method."""
-    return {method: f'configs/camvid/{method}_mbv2.py' for method in methods}
+def small(folder: str, *methods: str) -> dict[str, str]:
+    """Configs of a small pair by method.
+
+    Args:
+        folder: ``camvid``, where the pair with the MobileNetV2 teacher is meant, or ``bccd``.
+        methods: Methods that have a config there, or are a variant of one that has.
+    """
+    suffix = '_mbv2' if folder == 'camvid' else ''
+    bases = {method: VARIANTS[method][0] if method in VARIANTS else method for method in methods}
+    return {method: f'configs/{folder}/{base}{suffix}.py' for method, base in bases.items()}
 
 
 def large(student: str, teacher: str, pair: str, **methods: str) -> dict[str, str]:
@@ -40,11 +81,12 @@ def large(student: str, teacher: str, pair: str, **methods: str) -> dict[str, st
 PSPNET, RETINANET = '4xb2-80k_cityscapes-512x1024', 'fpn_1x_coco'
 SUITES: dict[str, dict[str, str]] = {
     'demo': {m: f'configs/demo/{m}.py' for m in ('student', 'dml', 'adm', 'student_det', 'adm_det')},
-    'camvid': camvid(*ONLINE, 'adm_uniform', 'adm_avatars', 'kd', 'adm_kd', *OFFLINE)
+    'camvid': small('camvid', *ONLINE, 'adm_uniform', 'adm_avatars', 'kd', 'adm_kd', *OFFLINE)
     | {'ffsd': 'configs/camvid/ffsd.py'},
-    'camvid_avatars': camvid('student', 'cwd', 'akd_cwd', *(f'akd_cwd_{name}' for name in AVATARS)),
-    'camvid_original': camvid(*PLAIN),
-    'bccd': {method: f'configs/bccd/{method}.py' for method in (*ONLINE, 'adm_warmup', 'pkd', *OFFLINE, 'ffsd')},
+    'camvid_avatars': small('camvid', 'student', 'cwd', 'akd_cwd', *AVATARS),
+    'camvid_original': small('camvid', *PLAIN),
+    'adm_ablation': small('camvid', 'student', 'dml', *ABLATION),
+    'bccd': small('bccd', *ONLINE, 'adm_warmup', 'pkd', *OFFLINE, 'ffsd'),
     'cityscapes': large(
         f'pspnet_r18-d8_{PSPNET}',
         f'pspnet_r101-d8_{PSPNET}',
@@ -69,7 +111,7 @@ SUITES: dict[str, dict[str, str]] = {
     )
     | {'ffsd': f'configs/ffsd/ffsd_retinanet_r50_{RETINANET}.py'},
 }
-# the original split of CamVid, whose val and test show other streets than its train
+# Options of all methods of a suite: the original split of CamVid, whose val and test show other streets than its train
 OPTIONS: dict[str, list[str]] = {
     'camvid_original': [
         f'{part}_dataloader.dataset.{key}={value}'
@@ -81,20 +123,6 @@ OPTIONS: dict[str, list[str]] = {
         )
     ]
 }
-# ADM on top of DML with other weights (alpha, beta), temperatures and regions: options by method.
-# The temperature belongs to the softmax alone.
-ABLATION: dict[str, list[str]] = {
-    f'adm_a{alpha:g}_b{beta:g}_t{tau:g}_{region}': [
-        f'model.distillers.1.{key}={value}'
-        for key, value in (('consensus', alpha), ('divergence', beta), ('tau', tau), ('region', region))
-    ]
-    for (tau, region), alpha, beta in product(
-        ((0.1, 'softmax'), (0.5, 'softmax'), (0.1, 'topk'), (0.1, 'uniform')),
-        (1.0, 10.0, 30.0, 100.0),
-        (0.01, 0.1, 1.0),
-    )
-}
-SUITES['adm_ablation'] = camvid('student', 'dml') | dict.fromkeys(ABLATION, SUITES['camvid']['adm'])
 
 CAMVID_NOTE = (
     'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with published '
@@ -154,7 +182,11 @@ def method_options(suite: str, method: str, cfg: Config, budget: str) -> list[st
     Returns:
         ``key=value`` words.
     """
-    chosen = [*OPTIONS.get(suite, ()), *(ABLATION.get(method, ()) if suite == 'adm_ablation' else ())]
+    _, distiller, settings = VARIANTS.get(method, ('', 0, {}))
+    chosen = [
+        *OPTIONS.get(suite, ()),
+        *(f'model.distillers.{distiller}.{key}={value}' for key, value in settings.items()),
+    ]
     if budget == 'full':
         return chosen
     if 'max_epochs' in cfg.train_cfg:

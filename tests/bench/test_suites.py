@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from mmengine.registry import MODELS, DefaultScope
 
 from mmadm.bench import suites
 from mmadm.bench.plan import load_config, plan
@@ -64,6 +65,45 @@ def test_a_smoke_run_of_epochs_reads_a_few_images():
         16,
         8,
     )
+
+
+@pytest.mark.parametrize(
+    ('suite', 'method', 'base', 'index', 'changes'),
+    [
+        ('camvid', 'adm_uniform', 'adm', 1, dict(region='uniform')),
+        (
+            'camvid',
+            'adm_avatars',
+            'adm',
+            1,
+            dict(avatars=dict(num=4, perturbation=dict(type='Dropout', p=0.1))),
+        ),
+        ('bccd', 'adm_warmup', 'adm', 1, dict(schedule=dict(warmup='linear', length=150))),
+        (
+            'camvid_avatars',
+            'akd_cwd_m2_uniform',
+            'akd_cwd',
+            0,
+            dict(avatars=dict(num=2, perturbation=dict(type='Dropout', p=0.1), weighting='uniform')),
+        ),
+    ],
+)
+def test_a_variant_differs_in_its_settings_alone_and_can_be_built(suite, method, base, index, changes):
+    ours, plain = config(suite, method, 'full'), config(suite, base, 'full')
+    ours.model.roles.teacher.pop('checkpoint', None)  # made by an earlier training
+    plain.model.roles.teacher.pop('checkpoint', None)
+    with DefaultScope.overwrite_default_scope(ours.default_scope):
+        MODELS.build(ours.model)
+    plain.model.distillers[index].update(changes)
+    assert ours.model.to_dict() == plain.model.to_dict()
+
+
+def test_every_variant_is_named_by_what_it_sets():
+    for method in suites.AVATARS:
+        avatars = config('camvid_avatars', method, 'full').model.distillers[0].avatars
+        weighting = avatars.get('weighting', 'uncertainty')
+        assert method == f'akd_cwd_m{avatars.num}' + ('' if weighting == 'uncertainty' else f'_{weighting}')
+    assert len(suites.AVATARS) == 6
 
 
 def test_the_ablation_is_named_by_what_it_sets():
