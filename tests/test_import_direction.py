@@ -161,7 +161,7 @@ from importlib import import_module
 sys.modules.update(mmseg=None, mmdet=None)  # importing either now fails as if it were not installed
 import mmadm
 for module in pkgutil.walk_packages(mmadm.__path__, 'mmadm.'):
-    if not module.name.startswith(('mmadm.datasets.', 'mmadm.demo.dataset')):
+    if not module.name.startswith(('mmadm.datasets.', 'mmadm.demo.streets_dataset')):
         import_module(module.name)
 print(*sys.modules)
 """

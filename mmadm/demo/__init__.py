@@ -7,6 +7,6 @@ from mmadm.demo.streets import make_streets
 __all__ = ['make_streets']
 
 if find_spec('mmseg') is not None:  # with mmdet alone the streets can still be drawn
-    from mmadm.demo.dataset import StreetsDataset
+    from mmadm.demo.streets_dataset import StreetsDataset
 
     __all__ += ['StreetsDataset']
