@@ -4,10 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
+
+
+class Kind(Enum):
+    """What a tap's tensors are; the value is how messages call it."""
+
+    SOFTMAX_SCORES = 'class scores (one softmax)'
+    SIGMOID_SCORES = 'class scores (a sigmoid each)'
+    BOXES = 'box regression'
+    BOX_DISTRIBUTIONS = 'box distributions'
+    MAP = 'a feature map'
+    TOKENS = 'tokens'
+    VECTORS = 'vectors'
+
+
+@dataclass(frozen=True)
+class PairContext:
+    """What a loss may know of the two tensors that it compares.
+
+    Attributes:
+        kind: What they are.
+        level: Index of the tap's level.
+        mask: Bool, where a position counts: (N, h, w) of maps (N, C, h, w); None if every one does.
+        labels: Makes the true classes at the positions, None where nothing is known.
+    """
+
+    kind: Kind = Kind.MAP
+    level: int = 0
+    mask: Tensor | None = None
+    labels: Callable[[], Tensor | None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ from mmadm.functional import (
     attention_map,
     consensus_from_map,
     consensus_loss,
-    cosine_parts,
     divergence_from_map,
     region_weights,
-    similarity_side,
+    similarity_map,
 )
 from mmadm.functional.foreground import chance_overlap, foreground_overlap, foreground_share
 from mmadm.modules import AvatarEnsemble, resize_like
@@ -128,22 +127,20 @@ class ADM(Distiller):
             if not (student_learns or teacher_learns):
                 continue
             pairs, similarities = matched(edge, outputs, connectors), []
-            for student, teacher in ((s.float(), t.float()) for s, t in pairs):
-                # one pass for both losses, which do not share a graph: a teacher may pause, and its graph with it
-                fixed = student.detach(), teacher.detach()
-                similarity, of_student, of_teacher = cosine_parts(*fixed)
+            for student, teacher in pairs:
+                # a map for each loss, which do not share a graph: a teacher may pause, and its graph with it
+                similarity = similarity_map(student, teacher.detach())
                 if student_learns:
                     if self.avatars is None:
-                        for_student = similarity_side(student, fixed[1], similarity, of_student, of_teacher)
-                        term = self.consensus * consensus_from_map(for_student, **self.options)
+                        term = self.consensus * consensus_from_map(similarity, **self.options)
                     else:
-                        term = self.consensus * self.avatars(self._consensus, student, fixed[1])[0]
+                        term = self.consensus * self.avatars(self._consensus, student, teacher.detach())[0]
                     terms.setdefault(f'{edge.learner}.loss_consensus', []).append(term)
                 if teacher_learns:
-                    for_teacher = similarity_side(teacher, fixed[0], similarity, of_teacher, of_student)
+                    for_teacher = similarity_map(student.detach(), teacher)
                     term = self.divergence * divergence_from_map(for_teacher, **self.options)
                     terms.setdefault(f'{edge.source}.loss_divergence', []).append(term)
-                similarities.append(similarity)
+                similarities.append(similarity.detach())
                 terms.setdefault(f'{edge.learner}.similarity', []).append(similarities[-1].mean())
             for key, value in self._observations(edge, similarities, outputs):
                 terms.setdefault(key, []).append(value)

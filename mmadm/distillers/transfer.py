@@ -21,10 +21,10 @@ from mmadm.distillers.base import (
     valid_positions,
 )
 from mmadm.distillers.truth import targets_like
-from mmadm.losses import ChannelWiseDivergence
+from mmadm.losses import ChannelWiseDivergence, DistillationLoss
 from mmadm.modules import AvatarEnsemble
 from mmadm.registry import MODELS
-from mmadm.structures import RoleOutput
+from mmadm.structures import Kind, PairContext, RoleOutput
 from mmadm.utils.errors import ConfigError, require_dict
 
 
@@ -108,13 +108,17 @@ class Transfer(Distiller):
         terms, lightest = [], []
         for edge in self._edges:
             for level, (learner, source) in enumerate(matched(edge, outputs, connectors)):
-                loss = partial(self.loss, **self._options(edge, outputs[self.learner], source, level))
+                context = self._context(edge, outputs[self.learner], source, level)
+                loss = self.loss
+                if isinstance(loss, DistillationLoss):  # those of the toolboxes know of no context
+                    loss.check_kind(context.kind)
+                    loss = partial(loss, context=context)
                 if self.avatars is None:
                     terms.append(loss(learner, source.detach()))
                     continue
                 # AKD's program normalises the student alone where the loss is a softmax over positions
                 both = not isinstance(self.loss, ChannelWiseDivergence)
-                term, weights = self.avatars(loss, learner, source.detach(), standardise_teacher=both)
+                term, weights = self.avatars(loss, learner, source.detach(), both, context.mask)
                 terms.append(term)
                 lightest.append(weights.min())
         found = {f'{self.learner}.loss_transfer': self.weight * mean_of(terms)}
@@ -122,13 +126,9 @@ class Transfer(Distiller):
             found[f'{self.learner}.avatar_weight_min'] = torch.stack(lightest).min()
         return found
 
-    def _options(self, edge: Edge, output: RoleOutput, source: Tensor, level: int) -> dict[str, Any]:
-        """What the loss declares to need; classes and labels have a meaning for class scores alone."""
-        scores = is_logits(edge)
-        known = {
-            'mask': lambda: valid_positions(output, source) if scores else None,
-            'binary': lambda: scores and output.binary,
-            'labels': lambda: targets_like(output, source) if scores else None,
-            'level': lambda: level,
-        }
-        return {name: known[name]() for name in getattr(self.loss, 'needs', ())}
+    def _context(self, edge: Edge, output: RoleOutput, source: Tensor, level: int) -> PairContext:
+        """What the loss may know; classes and labels have a meaning for class scores alone."""
+        if not is_logits(edge):
+            return PairContext(Kind.MAP if source.dim() == 4 else Kind.VECTORS, level)
+        kind = Kind.SIGMOID_SCORES if output.binary else Kind.SOFTMAX_SCORES
+        return PairContext(kind, level, valid_positions(output, source), lambda: targets_like(output, source))

@@ -4,12 +4,10 @@ from mmadm.functional.adm import (
     Region,
     consensus_from_map,
     consensus_loss,
-    cosine_parts,
     divergence_from_map,
     divergence_loss,
     region_weights,
     similarity_map,
-    similarity_side,
 )
 from mmadm.functional.attention import attention_distance, attention_map
 from mmadm.functional.avatars import (
@@ -24,6 +22,7 @@ from mmadm.functional.cwd import channel_wise_divergence
 from mmadm.functional.dist import dist_distance
 from mmadm.functional.dkd import decoupled_kl
 from mmadm.functional.ffsd import attention_diversity, diversity_target, warmup_ramp
+from mmadm.functional.hint import mean_squared_distance
 from mmadm.functional.kl import binary_kl_divergence, kl_divergence
 from mmadm.functional.maskd import mask_similarity, masked_distance, receptive_masks
 from mmadm.functional.mgd import generation_distance
@@ -44,7 +43,6 @@ __all__ = [
     'channel_wise_divergence',
     'consensus_from_map',
     'consensus_loss',
-    'cosine_parts',
     'decoupled_kl',
     'dist_distance',
     'divergence_from_map',
@@ -54,11 +52,11 @@ __all__ = [
     'kl_divergence',
     'mask_similarity',
     'masked_distance',
+    'mean_squared_distance',
     'pearson_distance',
     'receptive_masks',
     'region_weights',
     'similarity_map',
-    'similarity_side',
     'switch_threshold',
     'uncertainty_between',
     'warmup_ramp',

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmadm.functional.common import channel_statistics, check_pair
+from mmadm.functional.common import centred, channel_statistics, check_mask, check_pair
 
 
-def avatar_uncertainty(teacher: Tensor, avatar: Tensor, eps: float = 1e-6) -> Tensor:
+def avatar_uncertainty(teacher: Tensor, avatar: Tensor, eps: float = 1e-6, mask: Tensor | None = None) -> Tensor:
     """``u_m``: how unevenly over the channels an avatar's statistics depart from the teacher's.
 
     Per channel ``d = [mu(A) - mu(F), sigma(A) - sigma(F)] / (sigma(F) + eps)`` over all images and positions;
@@ -20,6 +20,7 @@ def avatar_uncertainty(teacher: Tensor, avatar: Tensor, eps: float = 1e-6) -> Te
         teacher: Features of shape (N, C, ...).
         avatar: The perturbed copy, same shape.
         eps: Keeps a constant channel from dividing by 0.
+        mask: True where a position counts, shape (N, ...); see :func:`~mmadm.functional.channel_statistics`.
 
     Returns:
         A scalar in float32 without gradient; 0 if the input is empty, as where a detector has no region of interest.
@@ -28,7 +29,7 @@ def avatar_uncertainty(teacher: Tensor, avatar: Tensor, eps: float = 1e-6) -> Te
         ValueError: If the shapes differ.
     """
     check_pair('avatar_uncertainty', teacher, avatar)
-    return uncertainty_between(channel_statistics(teacher), channel_statistics(avatar), eps)
+    return uncertainty_between(channel_statistics(teacher, mask), channel_statistics(avatar, mask), eps)
 
 
 def uncertainty_between(teacher: tuple[Tensor, Tensor], avatar: tuple[Tensor, Tensor], eps: float = 1e-6) -> Tensor:
@@ -59,7 +60,9 @@ def weights_from_uncertainty(uncertainty: Tensor, temperature: float = 1.0) -> T
         return len(uncertainty) * (-uncertainty / temperature).softmax(dim=0)
 
 
-def avatar_weights(teacher: Tensor, avatars: Sequence[Tensor] | Tensor, temperature: float = 1.0) -> Tensor:
+def avatar_weights(
+    teacher: Tensor, avatars: Sequence[Tensor] | Tensor, temperature: float = 1.0, mask: Tensor | None = None
+) -> Tensor:
     """Weight of each avatar's loss in ``L_akd = (1 / M) * sum_m lambda_m * L_base(F_s, A_m)``.
 
     Where M avatars at once are too many for the memory, collect :func:`avatar_uncertainty` one by one and call
@@ -69,6 +72,7 @@ def avatar_weights(teacher: Tensor, avatars: Sequence[Tensor] | Tensor, temperat
         teacher: Features of shape (N, C, ...).
         avatars: M perturbed copies, a list or a stack (M, N, C, ...).
         temperature: See :func:`weights_from_uncertainty`.
+        mask: See :func:`avatar_uncertainty`.
 
     Returns:
         Weights of shape (M,) without gradient; all 1 for equal avatars.
@@ -78,10 +82,11 @@ def avatar_weights(teacher: Tensor, avatars: Sequence[Tensor] | Tensor, temperat
     """
     if not len(avatars):
         raise ValueError('avatar_weights: expected at least one avatar, found none')
-    return weights_from_uncertainty(torch.stack([avatar_uncertainty(teacher, a) for a in avatars]), temperature)
+    uncertainties = [avatar_uncertainty(teacher, avatar, mask=mask) for avatar in avatars]
+    return weights_from_uncertainty(torch.stack(uncertainties), temperature)
 
 
-def batch_standardise(feature: Tensor) -> Tensor:
+def batch_standardise(feature: Tensor, mask: Tensor | None = None) -> Tensor:
     """Standardise each channel over the batch, as a BatchNorm without parameters does in training mode.
 
     It is what AKD's published program does in place of weights, with one avatar: student and avatar pass it before the
@@ -89,11 +94,16 @@ def batch_standardise(feature: Tensor) -> Tensor:
 
     Args:
         feature: Shape (N, C, ...).
+        mask: True where a position counts, shape (N, ...); all positions by default. Mean and variance are those of the
+            positions that count in the whole batch, each of which weighs the same; the others become 0.
 
     Returns:
         The same shape in float32, biased variance, eps 1e-5.
+
+    Raises:
+        ValueError: If the mask has another shape.
     """
-    feature = feature.float()
-    dims = [0, *range(2, feature.dim())]
-    variance, mean = torch.var_mean(feature, dims, correction=0, keepdim=True)
-    return (feature - mean) * (variance + 1e-5).rsqrt()
+    check_mask('batch_standardise', mask, feature)
+    difference, _, count = centred(feature, mask)
+    variance = difference.square().sum(dim=(0, 2)) / count
+    return (difference * (variance + 1e-5).rsqrt()[:, None]).reshape(feature.shape)

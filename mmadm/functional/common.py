@@ -1,6 +1,8 @@
-"""What the losses share: checks of their input, the mean over valid positions, statistics of channels."""
+"""What the losses share: checks of their input, the mean over the positions that count, statistics of channels."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -18,6 +20,13 @@ def check_tau(name: str, tau: float) -> None:
     """Raise ValueError, named after the caller, unless the temperature is positive."""
     if tau <= 0:
         raise ValueError(f'{name}: tau must be above 0, found {tau}')
+
+
+def check_mask(name: str, mask: Tensor | None, feature: Tensor) -> None:
+    """Raise ValueError, named after the caller, unless a mask (N, ...) has the positions of a feature (N, C, ...)."""
+    positions = feature.shape[:1] + feature.shape[2:]
+    if mask is not None and mask.shape != positions:
+        raise ValueError(f'{name}: mask {tuple(mask.shape)} must have shape {tuple(positions)}')
 
 
 def softened(logits: Tensor, tau: float) -> Tensor:
@@ -50,21 +59,64 @@ def valid_mean(name: str, values: Tensor, mask: Tensor | None = None) -> Tensor:
     return (values * valid).sum() / valid.sum().clamp(min=1.0)
 
 
-def channel_statistics(feature: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased standard deviation of each channel over all images and positions.
+def image_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over the positions that count in each image, then over all images; one without any adds an exact 0.
+
+    Args:
+        values: One figure per position, shape (N, P); may be empty.
+        mask: True where a position counts, same shape; all by default.
+
+    Returns:
+        A scalar.
+    """
+    if mask is None:
+        return values.mean() if values.numel() else values.sum()
+    valid = mask.to(values.dtype)
+    per_image = (values * valid).sum(dim=1) / valid.sum(dim=1).clamp(min=1.0)
+    return per_image.sum() / max(len(values), 1)
+
+
+def centred(feature: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | int]:
+    """Subtract from each channel its mean over the positions that count in the whole batch.
+
+    A batch-wide statistic takes the positions of all images alike, so an image with more of them weighs more.
 
     Args:
         feature: Shape (N, C, ...).
+        mask: True where a position counts, shape (N, ...); all positions by default.
 
     Returns:
-        Two tensors of shape (C,) in float32 without gradient; zeros if there are no images or positions.
+        The difference of shape (N, C, P) in float32, 0 where no position counts; the mean (C,); how many positions
+        count, 1 if none does.
     """
+    rows = feature.float().reshape(*feature.shape[:2], math.prod(feature.shape[2:]))
+    if mask is None:
+        count = max(rows.shape[0] * rows.shape[2], 1)
+        mean = rows.sum(dim=2).sum(dim=0) / count
+        return rows - mean[:, None], mean, count
+    valid = mask.reshape(rows.shape[0], 1, rows.shape[2]).to(rows.dtype)
+    number = valid.sum().clamp(min=1.0)
+    mean = (rows * valid).sum(dim=2).sum(dim=0) / number
+    return (rows - mean[:, None]) * valid, mean, number
+
+
+def channel_statistics(feature: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and biased standard deviation of each channel over the positions that count in the whole batch.
+
+    Args:
+        feature: Shape (N, C, ...).
+        mask: True where a position counts, shape (N, ...); all positions by default. Images may have different numbers
+            of them: each position weighs the same.
+
+    Returns:
+        Two tensors of shape (C,) in float32 without gradient; zeros if no position counts.
+
+    Raises:
+        ValueError: If the mask has another shape.
+    """
+    check_mask('channel_statistics', mask, feature)
     with torch.no_grad():
-        if not feature.numel():
-            nothing = feature.new_zeros(feature.shape[1], dtype=torch.float32)
-            return nothing, nothing
-        rows = feature.float().reshape(*feature.shape[:2], -1)
-        mean = rows.mean(dim=2).mean(dim=0)
+        difference, mean, count = centred(feature, mask)
         # in two passes, with a sixth of the time that torch.std_mean takes over several dimensions
-        length = torch.linalg.vector_norm(rows - mean[:, None], dim=2)
-        return mean, (length.square().sum(dim=0) / (rows.shape[0] * rows.shape[2])).sqrt()
+        length = torch.linalg.vector_norm(difference, dim=2)
+        return mean, (length.square().sum(dim=0) / count).sqrt()

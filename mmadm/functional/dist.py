@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmadm.functional.common import check_pair, check_tau, softened, valid_mean
+from mmadm.functional.common import centred, check_pair, check_tau, softened, valid_mean
 
 
 def dist_distance(
@@ -29,7 +29,8 @@ def dist_distance(
         tau: Temperature, above 0.
         inter: Weight of ``D_inter``.
         intra: Weight of ``D_intra``.
-        mask: True where a position counts, shape (N, ...); all positions by default.
+        mask: True where a position counts, shape (N, ...); all positions by default. The rows of all images make one
+            table, so an image with more of them weighs more.
         binary: Whether each class has a sigmoid of its own instead of one softmax over all.
 
     Returns:
@@ -41,31 +42,17 @@ def dist_distance(
     check_pair('dist_distance', student, teacher)
     check_tau('dist_distance', tau)
     p_student, p_teacher = _probabilities(student, tau, binary), _probabilities(teacher, tau, binary)
-    per_position = 1 - _correlation(_centred(p_student), _centred(p_teacher), 1)
+    rows_student, rows_teacher = (p - p.mean(dim=1, keepdim=True) for p in (p_student, p_teacher))
+    per_position = 1 - _correlation(rows_student, rows_teacher, 1)
     inter_distance = valid_mean('dist_distance', per_position, mask)
-    # rows that do not count weigh 0, which spares the copy that selecting rows would make
-    rows = (torch.ones_like(per_position) if mask is None else mask.to(per_position.dtype)).unsqueeze(1)
-    columns = _correlation(_centred_rows(p_student, rows), _centred_rows(p_teacher, rows), _all_but_classes(rows))
-    intra_distance = (1 - columns).mean() * (rows.sum() > 0)
+    columns = _correlation(centred(p_student, mask)[0], centred(p_teacher, mask)[0], [0, 2])
+    intra_distance = (1 - columns).mean() * (per_position.numel() > 0 if mask is None else mask.any())
     return tau**2 * (inter * inter_distance + intra * intra_distance)
 
 
 def _probabilities(logits: Tensor, tau: float, binary: bool) -> Tensor:
     scaled = softened(logits, tau)
     return scaled.sigmoid() if binary else scaled.softmax(dim=1)
-
-
-def _centred(table: Tensor) -> Tensor:
-    return table - table.mean(dim=1, keepdim=True)
-
-
-def _all_but_classes(table: Tensor) -> list[int]:
-    return [0, *range(2, table.dim())]
-
-
-def _centred_rows(table: Tensor, rows: Tensor) -> Tensor:
-    mean = (table * rows).sum(_all_but_classes(table), keepdim=True) / rows.sum().clamp(min=1.0)
-    return (table - mean) * rows
 
 
 def _correlation(a: Tensor, b: Tensor, dim: int | list[int]) -> Tensor:

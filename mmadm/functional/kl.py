@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,7 +13,7 @@ def kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mask: Tens
 
     Args:
         student: Logits of shape (N, K, ...).
-        teacher: Logits of the same shape; gets no gradient.
+        teacher: Logits of the same shape; the caller detaches them.
         tau: Temperature, above 0.
         mask: True where a position counts, shape (N, ...); all positions by default.
 
@@ -28,7 +25,8 @@ def kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mask: Tens
     """
     check_pair('kl_divergence', student, teacher)
     check_tau('kl_divergence', tau)
-    per_position = _divergence(softened(student, tau), softened(teacher, tau), binary=False)
+    log_student, log_teacher = (softened(z, tau).log_softmax(dim=1) for z in (student, teacher))
+    per_position = F.kl_div(log_student, log_teacher, reduction='none', log_target=True).sum(dim=1)
     return tau**2 * valid_mean('kl_divergence', per_position, mask)
 
 
@@ -40,7 +38,7 @@ def binary_kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mas
 
     Args:
         student: Logits of shape (N, K, ...).
-        teacher: Logits of the same shape; gets no gradient.
+        teacher: Logits of the same shape; the caller detaches them.
         tau: Temperature, above 0.
         mask: True where a position counts, shape (N, ...); all positions by default.
 
@@ -52,40 +50,10 @@ def binary_kl_divergence(student: Tensor, teacher: Tensor, tau: float = 1.0, mas
     """
     check_pair('binary_kl_divergence', student, teacher)
     check_tau('binary_kl_divergence', tau)
-    per_position = _divergence(softened(student, tau), softened(teacher, tau), binary=True)
+    scaled_student, scaled_teacher = softened(student, tau), softened(teacher, tau)
+    # cross-entropy less entropy: half of the time of both outcomes written out, and one map is kept for the gradient
+    target = scaled_teacher.sigmoid()
+    cross_entropy = F.binary_cross_entropy_with_logits(scaled_student, target, reduction='none')
+    entropy = F.binary_cross_entropy_with_logits(scaled_teacher, target, reduction='none')
+    per_position = (cross_entropy - entropy).sum(dim=1)
     return tau**2 * valid_mean('binary_kl_divergence', per_position, mask)
-
-
-def _divergence(student: Tensor, teacher: Tensor, binary: bool) -> Tensor:
-    found: Tensor = _Divergence.apply(student, teacher, binary)  # type: ignore[no-untyped-call]
-    return found
-
-
-class _Divergence(torch.autograd.Function):
-    """Divergence at each position (N, ...) of logits (N, K, ...).
-
-    Autograd would keep half a dozen tensors of the logits' size for each pair of roles, as much as a backbone's stage
-    for the 720 channels of a RetinaNet; the gradient needs the logits alone.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, binary: bool) -> Tensor:
-        """Compute the divergence."""
-        ctx.save_for_backward(student, teacher)
-        ctx.binary = binary
-        if binary:
-            return _of_outcome(student, teacher) + _of_outcome(-student, -teacher)
-        log_student, log_teacher = student.log_softmax(dim=1), teacher.log_softmax(dim=1)
-        return F.kl_div(log_student, log_teacher, reduction='none', log_target=True).sum(dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """The student's probabilities minus the teacher's."""
-        student, teacher = (z.sigmoid() if ctx.binary else z.softmax(dim=1) for z in ctx.saved_tensors)
-        return student.sub_(teacher).mul_(gradient.unsqueeze(1)), None, None
-
-
-def _of_outcome(student: Tensor, teacher: Tensor) -> Tensor:
-    """What one of the two outcomes of each class adds: ``p_t (log p_t - log p_s)`` with ``p = sigmoid(z)``."""
-    # -softplus(-z) is log p without the difference that rounds to 0 for a confident class
-    return F.softplus(-student).sub_(F.softplus(-teacher)).mul_(teacher.sigmoid()).sum(dim=1)

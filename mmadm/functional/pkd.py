@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from mmadm.functional.common import channel_statistics, check_pair
+from mmadm.functional.common import centred, check_mask, check_pair
 
 
-def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
+def pearson_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """Half the mean squared difference of maps whose channels are standardised over the batch (paper, equation 5).
 
     Equal to ``1 - r`` averaged over channels, ``r`` Pearson's correlation: neither scale nor offset of a channel
@@ -19,7 +15,9 @@ def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
     Args:
         student: Features of shape (N, C, ...).
-        teacher: The same shape; gets no gradient.
+        teacher: The same shape; the caller detaches them.
+        mask: True where a position counts, shape (N, ...); all positions by default. Mean and spread are taken over
+            the positions that count in the whole batch, each of which weighs the same.
 
     Returns:
         A scalar in float32; 0 where a channel has fewer than two positions in the whole batch, as on the smallest
@@ -29,43 +27,14 @@ def pearson_distance(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: If the shapes differ.
     """
     check_pair('pearson_distance', student, teacher)
+    check_mask('pearson_distance', mask, student)
     if student.numel() < 2 * student.shape[1]:
         return 0 * student.float().sum()
-    # float32: squares of half precision features overflow
-    rows = [feature.float().reshape(*feature.shape[:2], -1) for feature in (student, teacher)]
-    distance: Tensor = _Distance.apply(*rows)  # type: ignore[no-untyped-call]
-    return distance
-
-
-class _Distance(torch.autograd.Function):
-    """The distance of features (N, C, P).
-
-    Autograd would keep and go through a dozen tensors of their size, in several times the time; this keeps one.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        """Compute the distance and its gradient."""
-        own, spread = _standardised(student)
-        difference = own - _standardised(teacher)[0]
-        if ctx.needs_input_grad[0]:
-            # d own / d student: a change of a channel's values, less what only makes its spread larger
-            degrees = own.shape[0] * own.shape[2] - 1
-            wider = (difference * own).sum(dim=2).sum(dim=0) / (degrees * spread.clamp(min=1e-12))
-            gradient = torch.addcmul(difference / (spread + 1e-6)[:, None], own, wider[:, None], value=-1.0)
-            ctx.save_for_backward(gradient.div_(own.numel()))
-        return difference.square_().mean() / 2
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Scale the known gradient."""
-        return ctx.saved_tensors[0] * gradient, None
-
-
-def _standardised(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Standardise the channels of features (N, C, P); returns them and the unbiased standard deviations (C,)."""
-    mean, deviation = channel_statistics(rows)
-    positions = rows.shape[0] * rows.shape[2]
-    spread = deviation * (positions / (positions - 1)) ** 0.5
-    return (rows - mean[:, None]).div_((spread + 1e-6)[:, None]), spread
+    (own, _, count), (other, _, _) = centred(student, mask), centred(teacher, mask)
+    # the square written out: two maps are kept for the gradient, standardised ones would make a dozen
+    of_own, of_other, shared = ((a * b).sum(dim=(0, 2)) for a, b in ((own, own), (other, other), (own, other)))
+    degrees = count - 1 if isinstance(count, int) else (count - 1).clamp(min=1.0)
+    # the floor keeps the gradient of the root of a channel without spread finite
+    own_spread, other_spread = ((square / degrees).clamp(min=1e-24).sqrt() + 1e-6 for square in (of_own, of_other))
+    squares = of_own / own_spread.square() + of_other / other_spread.square()
+    return ((squares - 2 * shared / (own_spread * other_spread)) / (2 * count)).mean()

@@ -73,6 +73,8 @@ def switch_distances(
     return gap, s, t
 
 
-def switch_threshold(student: Tensor, teacher: Tensor, labels: Tensor, tau: float = 1.0) -> SwitchThreshold:
+def switch_threshold(
+    student: Tensor, teacher: Tensor, labels: Tensor, tau: float = 1.0, mask: Tensor | None = None
+) -> SwitchThreshold:
     """Return gap, epsilon, delta and the decision; see :func:`switch_distances` for the arguments."""
-    return switch_from_distances(*switch_distances(student, teacher, labels, tau))
+    return switch_from_distances(*switch_distances(student, teacher, labels, tau, mask))

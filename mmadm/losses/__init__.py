@@ -1,6 +1,7 @@
 """Losses as registered modules on explicit tensors."""
 
 from mmadm.losses.attention import AttentionTransfer
+from mmadm.losses.base import DistillationLoss
 from mmadm.losses.cwd import ChannelWiseDivergence
 from mmadm.losses.dist import DIST
 from mmadm.losses.dkd import DecoupledKL
@@ -15,6 +16,7 @@ __all__ = [
     'AttentionTransfer',
     'ChannelWiseDivergence',
     'DecoupledKL',
+    'DistillationLoss',
     'HintMSE',
     'KLDivergence',
     'MaskedGeneration',

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmadm.functional import dist_distance
+from mmadm.losses.base import SCORES, DistillationLoss
 from mmadm.losses.checks import checked_tau
 from mmadm.registry import MODELS
+from mmadm.structures import Kind, PairContext
 
 
 @MODELS.register_module()
-class DIST(nn.Module):
+class DIST(DistillationLoss):
     """Relations between classes and between positions (Huang et al., NeurIPS 2022; methods.md, section 5).
 
     Args:
@@ -24,7 +26,8 @@ class DIST(nn.Module):
         ConfigError: If tau is not positive.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ('mask', 'binary')
+    kinds: ClassVar[frozenset[Kind]] = SCORES
+    instead: ClassVar[str] = 'PearsonDistance at features, KLDivergence at distributions, mmdet.SmoothL1Loss at boxes'
 
     def __init__(self, tau: float = 1.0, inter: float = 1.0, intra: float = 1.0) -> None:
         super().__init__()
@@ -32,6 +35,7 @@ class DIST(nn.Module):
         self.inter = inter
         self.intra = intra
 
-    def forward(self, student: Tensor, teacher: Tensor, mask: Tensor | None = None, binary: bool = False) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, context: PairContext = PairContext()) -> Tensor:
         """Compare logits (N, K, ...); see :class:`~mmadm.losses.kl.KLDivergence`. Returns a scalar."""
-        return dist_distance(student, teacher, self.tau, self.inter, self.intra, mask, binary)
+        binary = context.kind is Kind.SIGMOID_SCORES
+        return dist_distance(student, teacher, self.tau, self.inter, self.intra, context.mask, binary)

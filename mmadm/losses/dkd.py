@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmadm.functional import decoupled_kl
+from mmadm.losses.base import DistillationLoss
 from mmadm.losses.checks import checked_tau
 from mmadm.registry import MODELS
+from mmadm.structures import Kind, PairContext
 from mmadm.utils.errors import ConfigError
 
 
 @MODELS.register_module()
-class DecoupledKL(nn.Module):
+class DecoupledKL(DistillationLoss):
     """DKD: the true class and the rest weighted apart (Zhao et al., CVPR 2022; methods.md, section 5).
 
     Args:
@@ -25,7 +27,8 @@ class DecoupledKL(nn.Module):
         ConfigError: If tau is not positive.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ('mask', 'binary', 'labels')
+    kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.SOFTMAX_SCORES})
+    instead: ClassVar[str] = 'KLDivergence, which has a form for sigmoids and distributions'
 
     def __init__(self, tau: float = 4.0, alpha: float = 1.0, beta: float = 8.0) -> None:
         super().__init__()
@@ -33,30 +36,21 @@ class DecoupledKL(nn.Module):
         self.alpha = alpha
         self.beta = beta
 
-    def forward(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        mask: Tensor | None = None,
-        binary: bool = False,
-        labels: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, context: PairContext = PairContext()) -> Tensor:
         """Compare logits (N, K, ...).
 
         Args:
             student: The learner's logits.
             teacher: The source's logits, same shape.
-            mask: True at valid positions, shape (N, ...).
-            binary: Whether each class has a sigmoid of its own.
-            labels: True classes, shape (N, ...).
+            context: Its labels (N, ...) are needed.
 
         Returns:
             A scalar.
 
         Raises:
-            ConfigError: If the tap has no labels, or sigmoids in place of one softmax.
+            ConfigError: If the tap has no labels.
         """
-        if binary or labels is None:
-            found = 'a sigmoid per class' if binary else 'logits without a label at each position'
-            raise ConfigError(f'DecoupledKL: needs logits of one softmax and their labels, found {found}')
-        return decoupled_kl(student, teacher, labels, self.tau, self.alpha, self.beta, mask)
+        labels = context.labels()
+        if labels is None:
+            raise ConfigError('DecoupledKL: needs the label of each position, found logits without; use KLDivergence')
+        return decoupled_kl(student, teacher, labels, self.tau, self.alpha, self.beta, context.mask)

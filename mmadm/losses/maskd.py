@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmadm.functional import masked_distance, receptive_masks
+from mmadm.losses.base import DistillationLoss
 from mmadm.registry import MODELS
+from mmadm.structures import Kind, PairContext
 from mmadm.utils.errors import CheckpointError, ConfigError
 from mmadm.utils.weights import read_state_dict
 
 
 @MODELS.register_module()
-class MaskedTokens(nn.Module):
+class MaskedTokens(DistillationLoss):
     """MasKD: compare features where learnt tokens of the teacher look (Huang et al., ICLR 2023; methods.md, section 5).
 
     Args:
@@ -25,7 +27,10 @@ class MaskedTokens(nn.Module):
         ConfigError: If the file is missing or holds something else.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ('level',)
+    kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.MAP})
+    instead: ClassVar[str] = (
+        'KLDivergence at class scores or distributions, mmdet.SmoothL1Loss at boxes, HintMSE at tokens or vectors'
+    )
 
     def __init__(self, tokens: str) -> None:
         super().__init__()
@@ -35,13 +40,13 @@ class MaskedTokens(nn.Module):
         for level, values in enumerate(levels):
             self.register_buffer(f'level{level}', values, persistent=False)
 
-    def forward(self, student: Tensor, teacher: Tensor, level: int = 0) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, context: PairContext = PairContext()) -> Tensor:
         """Compare features (N, C, H, W) of one level.
 
         Args:
             student: The learner's features.
             teacher: The source's features, same shape; the masks are taken on them.
-            level: Index of the level, which names its tokens.
+            context: Its level names the tokens.
 
         Returns:
             A scalar.
@@ -49,6 +54,7 @@ class MaskedTokens(nn.Module):
         Raises:
             ConfigError: If the tokens were learnt for fewer levels or other channels.
         """
+        level = context.level
         if not 0 <= level < self.levels:
             raise ConfigError(
                 f'MaskedTokens.tokens={self.path!r}: has tokens for {self.levels} levels, the tap has a level {level}'
@@ -61,7 +67,7 @@ class MaskedTokens(nn.Module):
             )
         with torch.no_grad():  # masks say where to look: constant weights
             masks = receptive_masks(tokens, teacher)
-        return masked_distance(student, teacher, masks)
+        return masked_distance(student, teacher, masks, context.mask)
 
 
 def _read_tokens(path: str) -> list[Tensor]:

@@ -7,12 +7,14 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from mmadm.functional import generation_distance
+from mmadm.losses.base import DistillationLoss
 from mmadm.registry import MODELS
+from mmadm.structures import Kind, PairContext
 from mmadm.utils.errors import ConfigError
 
 
 @MODELS.register_module()
-class MaskedGeneration(nn.Module):
+class MaskedGeneration(DistillationLoss):
     """MGD: make the teacher's features from the learner's masked map (Yang et al., ECCV 2022; methods.md, section 5).
 
     Published for detectors: mask ratio 0.65 and weight 2e-5 with one stage, 0.45 and 5e-7 with two.
@@ -24,7 +26,10 @@ class MaskedGeneration(nn.Module):
         ConfigError: If the share is out of range.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.MAP})
+    instead: ClassVar[str] = (
+        'KLDivergence at class scores or distributions, mmdet.SmoothL1Loss at boxes, HintMSE at tokens or vectors'
+    )
 
     def __init__(self, mask_ratio: float = 0.65) -> None:
         super().__init__()
@@ -39,6 +44,6 @@ class MaskedGeneration(nn.Module):
         block: nn.Module = MODELS.build(dict(type='mmadm.GenerationBlock', **options))
         return block
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, context: PairContext = PairContext()) -> Tensor:
         """Compare what the connector generated with the teacher's features, (N, C, H, W). Returns a scalar."""
-        return generation_distance(student, teacher)
+        return generation_distance(student, teacher, context.mask)

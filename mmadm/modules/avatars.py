@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from mmadm.functional import batch_standardise, channel_statistics, uncertainty_between, weights_from_uncertainty
 from mmadm.registry import MODELS
@@ -19,26 +18,31 @@ Weighting = Literal['uncertainty', 'uniform', 'batchnorm']
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def dropout(feature: Tensor, generator: Generator, p: float = 0.1) -> Tensor:
+def dropout(feature: Tensor, generator: Generator, mask: Tensor | None = None, p: float = 0.1) -> Tensor:
     """Drop single elements of a map (N, C, H, W) with probability p and scale the others up."""
     return _drop(feature, feature.shape, p, generator)
 
 
-def channel_dropout(feature: Tensor, generator: Generator, p: float = 0.1) -> Tensor:
+def channel_dropout(feature: Tensor, generator: Generator, mask: Tensor | None = None, p: float = 0.1) -> Tensor:
     """Drop whole channels of a map (N, C, H, W) with probability p and scale the others up."""
     return _drop(feature, (*feature.shape[:2], 1, 1), p, generator)
 
 
-def gaussian_noise(feature: Tensor, generator: Generator, std: float = 0.1) -> Tensor:
-    """Add noise to a map (N, C, H, W); std is a share of each channel's own standard deviation."""
+def gaussian_noise(feature: Tensor, generator: Generator, mask: Tensor | None = None, std: float = 0.1) -> Tensor:
+    """Add noise to a map (N, C, H, W); std is a share of each channel's own standard deviation.
+
+    It is the deviation over the positions that count in the whole batch, mask (N, H, W); all by default.
+    """
     if std < 0:
         raise ValueError(f'std must not be negative, found {std}')
-    spread = feature.float().std(dim=(0, 2, 3), correction=0, keepdim=True).to(feature.dtype)
+    spread = channel_statistics(feature, mask)[1].view(-1, 1, 1).to(feature.dtype)
     noise = torch.randn(feature.shape, generator=generator, device=feature.device, dtype=feature.dtype)
     return feature + std * spread * noise
 
 
-def block_mask(feature: Tensor, generator: Generator, p: float = 0.1, size: int = 4) -> Tensor:
+def block_mask(
+    feature: Tensor, generator: Generator, mask: Tensor | None = None, p: float = 0.1, size: int = 4
+) -> Tensor:
     """Drop squares of ``size`` by ``size`` positions of a map (N, C, H, W) with probability p; scale the rest up."""
     if size < 1:
         raise ValueError(f'size must be at least 1, found {size}')
@@ -118,36 +122,43 @@ class AvatarEnsemble(nn.Module):
         return cls(**{key: value for key, value in cfg.items() if key != 'type'})
 
     def forward(
-        self, loss: Loss, student: Tensor, teacher: Tensor, standardise_teacher: bool = True
+        self,
+        loss: Loss,
+        student: Tensor,
+        teacher: Tensor,
+        standardise_teacher: bool = True,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Compare the learner with every avatar.
 
         Args:
-            loss: Takes the learner's and an avatar's map and returns a scalar; no parameters of its own.
+            loss: Of the learner's and an avatar's map a scalar; without parameters. It knows of the mask by itself.
             student: The learner's map (N, C, H, W).
-            teacher: The source's map, same shape, without gradient.
+            teacher: The source's map, same shape; the caller detaches it.
             standardise_teacher: With ``batchnorm``, whether avatars are standardised too; AKD's CWD leaves them.
+            mask: True where a position counts, shape (N, H, W), in the statistics of weights, noise and
+                standardisation; all positions by default.
 
         Returns:
             The weighted loss, whose gradient reaches the learner alone, and the weights of the members.
+
+        Raises:
+            ValueError: If the source's map has a gradient: only the learner's is kept of each term.
         """
         # float32: gradients are taken here, before the gradient scaler's factor, and would vanish in half precision
         # contiguous: avatars are made from it, and each loss and statistic over positions would copy channels_last maps
         student, teacher = student.float().contiguous(), teacher.float().contiguous()
-        draws = [partial(self._draw, teacher, index, seed) for index, seed in enumerate(self._seeds())]
-        if self.include_teacher:
-            draws.append(lambda: teacher)
-        compared = batch_standardise(student) if self.weighting == 'batchnorm' else student
-        known = channel_statistics(teacher) if self.weighting == 'uncertainty' and len(draws) > 1 else None
+        draws = self._draws(teacher, mask)
+        compared = batch_standardise(student, mask) if self.weighting == 'batchnorm' else student
+        known = channel_statistics(teacher, mask) if self.weighting == 'uncertainty' and len(draws) > 1 else None
         uncertainties: list[Tensor] = []
         log_total, found = None, []
         for draw in draws:
             avatar = draw()
-            uncertainties.append(
-                teacher.new_zeros(()) if known is None else uncertainty_between(known, channel_statistics(avatar))
-            )
+            uncertain = known and uncertainty_between(known, channel_statistics(avatar, mask))
+            uncertainties.append(teacher.new_zeros(()) if uncertain is None else uncertain)
             if self.weighting == 'batchnorm' and standardise_teacher:
-                avatar = batch_standardise(avatar)
+                avatar = batch_standardise(avatar, mask)
             evaluated, log_weight = _evaluate(loss, compared, avatar), -uncertainties[-1] / self.temperature
             if log_total is None:
                 log_total, found = log_weight, evaluated
@@ -158,31 +169,39 @@ class AvatarEnsemble(nn.Module):
             found = [mean.lerp_(new, share) for mean, new in zip(found, evaluated, strict=True)]
         value, *gradient = found
         weights = weights_from_uncertainty(torch.stack(uncertainties), self.temperature)
-        return (_Evaluated.apply(compared, value, *gradient) if gradient else value), weights
+        return (_with_gradient(value, compared, *gradient) if gradient else value), weights
 
-    def variance(self, teacher: Tensor) -> Tensor:
+    def variance(self, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
         """Variance over freshly drawn members of the ensemble at each position, the mean over channels.
 
         Args:
             teacher: The source's map (N, C, H, W).
+            mask: True where a position counts, shape (N, H, W); all positions by default.
 
         Returns:
             Map (N, H, W) without gradient. A single avatar is compared with the teacher's own map.
         """
-        members = [self._draw(teacher.float(), index, seed) for index, seed in enumerate(self._seeds())]
-        if self.include_teacher or len(members) == 1:
+        members = [draw() for draw in self._draws(teacher.float(), mask)]
+        if len(members) == 1:
             members.append(teacher.float())
         with torch.no_grad():
             return torch.stack(members).var(dim=0, correction=0).mean(dim=1)
 
-    def _seeds(self) -> list[int]:
-        """A seed for each avatar from torch's generator: the same avatar can be drawn twice, on any device."""
-        return torch.randint(2**62, (len(self.perturbations),)).tolist()
+    def _draws(self, teacher: Tensor, mask: Tensor | None) -> list[Callable[[], Tensor]]:
+        """What makes each member of the ensemble, so that one is in memory at a time."""
+        if teacher.requires_grad:
+            raise ValueError("AvatarEnsemble: the source's map must be detached")
+        # a seed for each from torch's generator: an avatar does not depend on the device or on the others' order
+        seeds = torch.randint(2**62, (len(self.perturbations),)).tolist()
+        draws: list[Callable[[], Tensor]] = [
+            partial(self._draw, teacher, index, seed, mask) for index, seed in enumerate(seeds)
+        ]
+        return [*draws, lambda: teacher] if self.include_teacher else draws
 
-    def _draw(self, teacher: Tensor, index: int, seed: int) -> Tensor:
+    def _draw(self, teacher: Tensor, index: int, seed: int, mask: Tensor | None) -> Tensor:
         generator = Generator(device=teacher.device).manual_seed(seed)
         with torch.no_grad():
-            return self.perturbations[index](teacher, generator)
+            return self.perturbations[index](teacher, generator, mask)
 
 
 def _evaluate(loss: Loss, student: Tensor, avatar: Tensor) -> list[Tensor]:
@@ -194,31 +213,22 @@ def _evaluate(loss: Loss, student: Tensor, avatar: Tensor) -> list[Tensor]:
         return [term.clone(), *gradient]
 
 
-class _Evaluated(torch.autograd.Function):
-    """A scalar whose gradient with respect to its input is known already."""
-
-    @staticmethod
-    def forward(ctx: Any, feature: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        """Return the scalar."""
-        ctx.save_for_backward(gradient)
-        return value.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """Scale the known gradient."""
-        (gradient,) = ctx.saved_tensors
-        return grads[0] * gradient, None, None
+def _with_gradient(value: Tensor, feature: Tensor, gradient: Tensor) -> Tensor:
+    """A scalar whose gradient with respect to a feature is known already."""
+    product = (feature * gradient).sum()
+    with torch.no_grad():
+        same = product.clone()
+    return value + (product - same)
 
 
-def _perturbation(cfg: Mapping[str, Any]) -> Callable[[Tensor, Generator], Tensor]:
+def _perturbation(cfg: Mapping[str, Any]) -> Callable[[Tensor, Generator, Tensor | None], Tensor]:
     options = dict(cfg)
     kind = options.pop('type', None)
     if kind not in PERTURBATIONS:
         raise ConfigError(f'avatars.perturbation.type={kind!r}; {near_matches(str(kind), PERTURBATIONS)}')
     chosen = partial(PERTURBATIONS[kind], **options)
     try:
-        chosen(torch.zeros(1, 1, 1, 1), Generator())
+        chosen(torch.zeros(1, 1, 1, 1), Generator(), None)
     except (TypeError, ValueError) as error:
         raise ConfigError(f'avatars.perturbation={dict(cfg)}: {error}') from error
     return chosen

@@ -122,7 +122,7 @@ def test_adm_gradients_are_those_of_the_pure_losses():
 # ---- transfers with features, avatars and connectors of their own ---------------------------------------------------
 
 
-def test_transfer_passes_what_the_loss_needs_and_nothing_else():
+def test_transfer_passes_labels_and_where_they_are():
     found = outputs(logits=[(2, 5, 4, 4)])
     distiller = bound(Transfer('teacher', 'student', dict(type='DecoupledKL', tau=2.0)), found)
     small = found['student'].labels[:, ::2, ::2]
@@ -130,12 +130,12 @@ def test_transfer_passes_what_the_loss_needs_and_nothing_else():
     expected = decoupled_kl(*z, small, 2.0, 1.0, 8.0, small != 255)
     torch.testing.assert_close(distiller(found, {})['student.loss_transfer'], expected)
     cwd = bound(Transfer('teacher', 'student', dict(type='ChannelWiseDivergence')), found)
-    torch.testing.assert_close(cwd(found, {})['student.loss_transfer'], channel_wise_divergence(*z, 1.0))
+    torch.testing.assert_close(cwd(found, {})['student.loss_transfer'], channel_wise_divergence(*z, 1.0, small != 255))
 
 
 def test_a_loss_that_cannot_work_at_the_tap_is_refused_before_training():
     found = {role: replace(out, binary=True) for role, out in outputs(logits=[(2, 5, 4, 4)]).items()}
-    with pytest.raises(ConfigError, match=r'DecoupledKL.*sigmoid per class'):
+    with pytest.raises(ConfigError, match=r'DecoupledKL: makes no sense for class scores \(a sigmoid each\)'):
         Transfer('teacher', 'student', dict(type='DecoupledKL')).bind(found, ROLES)
 
 

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from mmadm.functional import consensus_loss, divergence_loss, region_weights, similarity_map, similarity_side
-from mmadm.functional.adm import cosine_parts
+from mmadm.functional import consensus_loss, divergence_loss, region_weights, similarity_map
 
 # One image, two channels, 2x2 positions. The cosines are 1, 0, -1 and 0.6.
 STUDENT = torch.tensor([[[[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]]])
@@ -65,33 +64,22 @@ def test_weights_carry_no_gradient_and_sum_to_one():
         torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
 
 
-def test_a_side_of_the_similarity_has_the_gradient_of_its_own_features_alone():
+def test_both_sides_have_the_gradient_of_the_cosine():
     student, teacher = (
         torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed)).requires_grad_() for seed in (1, 2)
     )
-    with torch.no_grad():
-        student[0, :, 0, 0] = teacher[0, :, 1, 1] = 0.0
-        student[0, :, 0, 1] = teacher[0, :, 1, 2] = 1e-6  # below the floor of the length
-    upstream = torch.randn(2, 2, 4, 5, generator=torch.Generator().manual_seed(3))
-    similarity, of_student, of_teacher = cosine_parts(student.detach(), teacher.detach())
-    sides = [(student, teacher, of_student, of_teacher), (teacher, student, of_teacher, of_student)]
-    for gradient, (own, other, *squares) in zip(upstream, sides, strict=True):
-        side, expected = (
-            similarity_side(own, other.detach(), similarity, *squares), similarity_map(own, other.detach())
-        )  # fmt: skip
-        torch.testing.assert_close(side, expected)
-        found = torch.autograd.grad(side, (own, other), gradient, allow_unused=True)
-        assert found[1] is None
-        torch.testing.assert_close(found[0], torch.autograd.grad(expected, own, gradient)[0])
+    upstream = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(3))
+    found = torch.autograd.grad(similarity_map(student, teacher), (student, teacher), upstream)
+    cosine = torch.nn.functional.cosine_similarity(student.double(), teacher.double(), dim=1)
+    expected = torch.autograd.grad(cosine, (student, teacher), upstream.double())
+    torch.testing.assert_close(found, expected)
 
 
-def test_a_side_in_double_precision_passes_the_numerical_check():
-    own, other = (
-        torch.randn(1, 3, 2, 2, dtype=torch.double, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)
-    )
-    assert torch.autograd.gradcheck(
-        lambda x: similarity_side(x, other, *cosine_parts(x.detach(), other)), own.requires_grad_()
-    )
+def test_below_the_floor_the_length_counts_as_constant():
+    student = torch.full((1, 2, 1, 1), 1e-6, requires_grad=True)
+    teacher = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
+    (gradient,) = torch.autograd.grad(similarity_map(student, teacher).sum(), student)
+    torch.testing.assert_close(gradient.flatten(), torch.tensor([0.6e4, 0.8e4]))
 
 
 def test_gradient_of_consensus_is_that_of_fixed_weights():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmadm.losses import AttentionTransfer
+from mmadm.structures import Kind, PairContext
 
 
 def test_channels_may_differ():
@@ -13,6 +14,11 @@ def test_channels_may_differ():
     connector = loss.connector(1, 2)
     assert list(connector.parameters()) == []
     assert loss(connector(student), teacher).item() == pytest.approx((0.16 + 0.64) / 2, rel=1e-5)
+
+
+def test_tokens_have_positions_too():
+    student, teacher = torch.tensor([[[3.0, 4.0]]]).sqrt(), torch.tensor([[[1.0, 0.0]]])
+    assert AttentionTransfer()(student, teacher, PairContext(Kind.TOKENS)).item() == pytest.approx(0.4, rel=1e-5)
 
 
 def test_the_sign_of_a_feature_does_not_matter():

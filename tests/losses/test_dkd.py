@@ -5,6 +5,7 @@ import torch
 
 from mmadm.functional import decoupled_kl
 from mmadm.losses import DecoupledKL
+from mmadm.structures import PairContext
 from mmadm.utils.errors import ConfigError
 
 
@@ -13,14 +14,12 @@ def test_options_are_passed_on():
     student, teacher = (torch.randn(3, 5, generator=generator) for _ in range(2))
     labels = torch.tensor([0, 4, 2])
     torch.testing.assert_close(
-        DecoupledKL(tau=2.0, alpha=0.5, beta=3.0)(student, teacher, labels=labels),
+        DecoupledKL(tau=2.0, alpha=0.5, beta=3.0)(student, teacher, PairContext(labels=lambda: labels)),
         decoupled_kl(student, teacher, labels, 2.0, 0.5, 3.0),
     )
 
 
-def test_sigmoids_and_missing_labels_are_refused():
+def test_missing_labels_are_refused():
     logits = torch.zeros(2, 3, 4, 4)
-    with pytest.raises(ConfigError, match='found logits without a label'):
+    with pytest.raises(ConfigError, match='DecoupledKL: needs the label of each position'):
         DecoupledKL()(logits, logits)
-    with pytest.raises(ConfigError, match='found a sigmoid per class'):
-        DecoupledKL()(logits, logits, binary=True, labels=torch.zeros(2, 4, 4, dtype=torch.long))

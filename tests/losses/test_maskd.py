@@ -6,6 +6,7 @@ import torch
 from mmadm.functional import masked_distance, receptive_masks
 from mmadm.losses import MaskedTokens
 from mmadm.modules import ReceptiveTokens
+from mmadm.structures import PairContext
 from mmadm.utils.errors import ConfigError
 
 
@@ -31,8 +32,9 @@ def test_each_level_has_its_tokens(learnt, path):
         student, teacher = torch.randn(2, channels, 5, 5, requires_grad=True), torch.randn(2, channels, 5, 5)
         with torch.no_grad():
             masks = receptive_masks(learnt.get_parameter(str(level)), teacher)
-        torch.testing.assert_close(loss(student, teacher, level=level), masked_distance(student, teacher, masks))
-    assert set(loss.needs) == {'level'}
+        torch.testing.assert_close(
+            loss(student, teacher, PairContext(level=level)), masked_distance(student, teacher, masks)
+        )
 
 
 def test_tokens_and_masks_are_constant(path):
@@ -74,6 +76,6 @@ def test_levels_and_channels_must_fit(path):
     loss = MaskedTokens(path)
     feature = torch.zeros(1, 4, 2, 2)
     with pytest.raises(ConfigError, match=r'MaskedTokens.tokens=.*tokens for 2 levels, the tap has a level 2'):
-        loss(feature, feature, level=2)
+        loss(feature, feature, PairContext(level=2))
     with pytest.raises(ConfigError, match=r'MaskedTokens.tokens=.*level 1 have 6 channels, the teacher has 4'):
-        loss(feature, feature, level=1)
+        loss(feature, feature, PairContext(level=1))

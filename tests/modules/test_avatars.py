@@ -161,6 +161,31 @@ def test_half_precision_maps_give_a_float32_loss_and_finite_gradients(maps):
     assert value.dtype == torch.float32 and student.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize('weighting', ['uncertainty', 'batchnorm'])
+def test_statistics_are_those_inside_of_the_mask(maps, weighting):
+    student, teacher = maps
+    mask = torch.zeros(2, 8, 8, dtype=torch.bool)
+    mask[0, :5] = mask[1, :, :6] = True
+    perturbation = [dict(type='GaussianNoise', std=0.1), dict(type='GaussianNoise', std=1.0)]
+
+    def inside(own, avatar):
+        return ((own - avatar) * mask.unsqueeze(1)).square().mean()
+
+    def found(changed):
+        torch.manual_seed(3)
+        return AvatarEnsemble(2, perturbation, weighting)(inside, student, changed, mask=mask)
+
+    noisy = found(teacher + 50 * ~mask.unsqueeze(1))
+    torch.testing.assert_close(noisy, found(teacher))
+    assert weighting == 'batchnorm' or noisy[1][0] > noisy[1][1]
+
+
+def test_a_source_that_nobody_detached_is_refused(maps):
+    student, teacher = maps
+    with pytest.raises(ValueError, match='must be detached'):
+        AvatarEnsemble()(squared, student, teacher.requires_grad_())
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
