@@ -65,6 +65,7 @@ if __name__ == '__main__':
         license_files=['LICENSE'],
         packages=find_packages(include=['mmadm', 'mmadm.*']),
         package_data={'mmadm': ['**/*.html', '**/*.j2']},
+        entry_points={'console_scripts': ['mmadm = mmadm.cli.main:main']},
         python_requires='>=3.10',
         install_requires=REQUIRES,
         extras_require=EXTRAS,

@@ -27,8 +27,8 @@ MAY_IMPORT = {
     'visualization': LEAVES,
 }
 CORE = set(MAY_IMPORT)
-# the core imports none of these; nothing imports `cli`
-MAY_IMPORT |= {'bench': CORE, 'demo': CORE | {'bench'}, 'cli': CORE | {'bench', 'demo'}}
+# the core imports none of these; nothing imports `cli` but `python -m mmadm`
+MAY_IMPORT |= {'bench': CORE, 'demo': CORE | {'bench'}, 'cli': CORE | {'bench', 'demo'}, '__main__': {'cli'}}
 TOOLBOXES = {'mmseg', 'mmdet'}
 FREE = {'adapters', 'datasets', 'bench', 'demo', 'cli'}
 LOADERS = {'import_module', 'require', '__import__'}

@@ -25,15 +25,13 @@ FILES = ['LICENSE', 'MANIFEST.in', 'README.md', 'constraints.txt', 'model-index.
 NAMES = ['adm/adm_pspnet_r101-d8_r18-d8_4xb2-80k_cityscapes-512x1024.py', 'demo/adm_det.py']
 SCRIPT = """
 import json, sys
-from runpy import run_path
 import mmadm
-from mmengine.config import Config
-from mmadm.utils.config import resolve_config, role_model_cfg
+from mmadm.cli import train
+from mmadm.utils.config import resolve_config
 
-train = run_path(mmadm.__path__[0] + '/.mim/tools/train.py')
 found = {}
 for name in sys.argv[1:]:
-    cfg = train['load_config'](train['parse_args'](['mmadm::' + name]))
+    cfg = train.load_config(train.parse_args(['mmadm::' + name]))
     found[name] = [str(resolve_config('mmadm::' + name)), str(cfg.work_dir), cfg.pretty_text]
 print(json.dumps(dict(package=mmadm.__path__[0], configs=found)))
 """

@@ -1,83 +1,11 @@
-"""Write the checkpoint, and if asked for the config, with which stock mmseg or mmdet runs one role of a training.
+"""Write a role of a training as a stock checkpoint and config; the same as ``mmadm export``."""
 
-With --tokens, write the receptive tokens of a token training for a masked distillation instead.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs from a checkout that is not installed
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the script also runs from a checkout that is not installed
-
-from mmadm.algorithms.tokens import trained_tokens  # noqa: E402
-from mmadm.utils.checkpoint import write_checkpoint  # noqa: E402
-from mmadm.utils.cli import one_line_errors  # noqa: E402
-from mmadm.utils.errors import CheckpointError, ConfigError  # noqa: E402
-from mmadm.utils.export import read_role, role_config  # noqa: E402
-
-
-def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Command line of the tool."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='full checkpoint of a training')
-    parser.add_argument('--role', help='name of the role')
-    parser.add_argument('--out', type=Path, metavar='FILE', help='stock checkpoint to write')
-    parser.add_argument('--config-out', type=Path, metavar='FILE.py', help='stock config to write')
-    parser.add_argument('--tokens', type=Path, metavar='FILE', help='tokens to write')
-    args = parser.parse_args(arguments)
-    if args.tokens is not None and (args.role or args.out or args.config_out):
-        parser.error('--tokens stands alone: a token training has no role to export')
-    if args.tokens is None and not (args.role and args.out):
-        parser.error('give --role and --out, or --tokens')
-    return args
-
-
-def export_tokens(checkpoint: Path, out: Path) -> None:
-    """Write the tokens of a token training.
-
-    Args:
-        checkpoint: Checkpoint of an ``mmadm.TokenTraining``.
-        out: File to write, for ``MaskedTokens.tokens``.
-
-    Raises:
-        CheckpointError: If the checkpoint holds no tokens.
-        ConfigError: If both are the same file.
-    """
-    if out.resolve() == checkpoint.resolve():
-        raise ConfigError(f'--tokens={out} is the input: choose another file')
-    tokens = trained_tokens(checkpoint)
-    write_checkpoint(tokens, out)
-    print(f'{out}: tokens of {len(tokens)} levels')
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the tool."""
-    args = parse_args(arguments)
-    with one_line_errors():
-        if args.tokens is not None:
-            export_tokens(Path(args.checkpoint), args.tokens)
-            return
-        if args.out.resolve() == Path(args.checkpoint).resolve():
-            raise ConfigError(f'--out={args.out} is the input: choose another file')
-        checkpoint = read_role(args.checkpoint, args.role)
-        cfg = None
-        if args.config_out is not None:
-            if 'cfg' not in checkpoint['meta']:
-                raise CheckpointError(f'{args.checkpoint} holds no config to make {args.config_out} from')
-            cfg = role_config(Config.fromstring(checkpoint['meta']['cfg'], '.py'), args.role)
-        write_checkpoint(checkpoint, args.out)
-        print(f'{args.out}: role {args.role!r}, {len(checkpoint["state_dict"])} tensors')
-        if cfg is not None:
-            args.config_out.parent.mkdir(parents=True, exist_ok=True)
-            cfg.dump(args.config_out)
-            print(f'{args.config_out}: its stock config')
-
+from mmadm.cli.export import main, parse_args  # noqa: F401
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -1,78 +1,11 @@
-"""Score one role of a training with the stock toolbox."""
+"""Score one role of a training; the same as ``mmadm test``."""
 
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.runner import Runner
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs from a checkout that is not installed
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the script also runs from a checkout that is not installed
-
-from mmadm.utils.checkpoint import check_same_tensors, read_checkpoint  # noqa: E402
-from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable  # noqa: E402
-from mmadm.utils.errors import ConfigError  # noqa: E402
-from mmadm.utils.export import read_role, role_config  # noqa: E402
-from mmadm.utils.unwrap import unwrapped  # noqa: E402
-
-
-def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Command line of the tool."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file of the training')
-    parser.add_argument('checkpoint', help='full checkpoint, or the file of the role')
-    parser.add_argument('--role', help='default: the deploy role')
-    parser.add_argument('--show-dir', help='where painted predictions go')
-    add_run_arguments(parser)
-    return parser.parse_args(arguments)
-
-
-def paint_into(cfg: Config, folder: str) -> None:
-    """Let the visualisation hook paint every image.
-
-    Args:
-        cfg: Stock config; changed.
-        folder: Where the pictures go.
-
-    Raises:
-        ConfigError: If the config has no such hook.
-    """
-    hook = cfg.get('default_hooks', {}).get('visualization')
-    if not hook:
-        name = {'mmseg': 'Seg', 'mmdet': 'Det'}.get(cfg.get('default_scope'), 'Seg')
-        raise ConfigError(f"--show-dir needs default_hooks.visualization, such as dict(type='{name}VisualizationHook')")
-    hook.update(draw=True, interval=1)
-    cfg.visualizer.save_dir = folder
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the tool."""
-    args = parse_args(arguments)
-    with one_line_errors():
-        cfg = load_config(args)
-        require_writable(cfg.work_dir)
-        work_dir, launcher = cfg.work_dir, cfg.launcher
-        if 'roles' in cfg.model:
-            role = args.role or cfg.model.get('deploy', 'student')
-            cfg = role_config(cfg, role)
-            checkpoint = read_role(args.checkpoint, role)
-        elif args.role:
-            raise ConfigError(f'--role={args.role}: {args.config} is the config of a single stock model')
-        else:
-            checkpoint = read_checkpoint(args.checkpoint)
-        cfg.merge_from_dict(dict(work_dir=work_dir, launcher=launcher, load_from=None, resume=False))
-        if args.show_dir:
-            paint_into(cfg, args.show_dir)
-        runner = Runner.from_cfg(cfg)
-        model = unwrapped(runner.model)
-        check_same_tensors(model.state_dict(), checkpoint['state_dict'], args.checkpoint)
-        model.load_state_dict(checkpoint['state_dict'])
-        runner.test()
-
+from mmadm.cli.test import main, parse_args  # noqa: F401
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

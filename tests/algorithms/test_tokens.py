@@ -9,13 +9,11 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import save_checkpoint
-from tiny_runs import load_tool
 
+from mmadm.cli import export
 from mmadm.losses import MaskedTokens
 from mmadm.utils.checkpoint import read_checkpoint
 from mmadm.utils.errors import ConfigError
-
-export = load_tool('export')
 
 
 def training(teacher, scope='mmdet', seed=0, **kwargs):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from tiny_runs import ROOT, load_tool, role_config, write_images
+from tiny_runs import ROOT, role_config, write_images
 
 from mmadm.bench.boxes import count_found, predicted_boxes, true_boxes
 from mmadm.bench.command import main
@@ -22,6 +22,7 @@ from mmadm.bench.report import loss_curves
 from mmadm.bench.run_description import fingerprint
 from mmadm.bench.similarity import adm_maps
 from mmadm.bench.suites import NOTES, SUITES
+from mmadm.cli import test as score
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.export import role_config as stock_config_of
 from mmadm.utils.export import role_file
@@ -134,7 +135,7 @@ def test_predictions_of_a_role_are_painted(bench, tmp_path):
     checkpoint = bench.out / f'adm_det/seed0/iter_{ITERATIONS}.pth'
     arguments = [bench.folder / 'adm_det.py', checkpoint, '--role', 'teacher', '--work-dir', tmp_path / 'work']
     fresh = ('--cfg-options', 'visualizer.name=shown_boxes')  # visualizers of one process share what has one name
-    load_tool('test').main([str(a) for a in (*arguments, '--show-dir', tmp_path / 'shown', *fresh)])
+    score.main([str(a) for a in (*arguments, '--show-dir', tmp_path / 'shown', *fresh)])
     painted = list((tmp_path / 'shown').glob('**/*.png'))
     assert len(painted) == 3
     assert np.ptp(cv2.imread(str(painted[0]))) > 0
@@ -142,7 +143,7 @@ def test_predictions_of_a_role_are_painted(bench, tmp_path):
 
 def test_painting_without_the_hook_names_the_one_of_the_toolbox():
     with pytest.raises(ConfigError, match='DetVisualizationHook'):
-        load_tool('test').paint_into(Config(dict(default_scope='mmdet')), 'shown')
+        score.paint_into(Config(dict(default_scope='mmdet')), 'shown')
 
 
 @pytest.fixture(scope='module')

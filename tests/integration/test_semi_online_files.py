@@ -9,9 +9,10 @@ import torch
 from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config, ConfigDict
 from tiny import SIZE, batch, build, segmentor
-from tiny_runs import Break, load_tool, role_config, runner_of, same, weights_of, write_images
+from tiny_runs import Break, role_config, runner_of, same, weights_of, write_images
 
-export = load_tool('export')
+from mmadm.cli import export
+
 WIDTHS = {'bridge': 8, 'student': 4, 'leader': 4}
 
 

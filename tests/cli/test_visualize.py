@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from tiny import CLASSES
-from tiny_runs import NAMES, load_tool, role_config, stock_config
+from tiny_runs import NAMES, role_config, stock_config
 
+from mmadm.cli import visualize as tool
 from mmadm.utils.checkpoint import write_checkpoint
 from mmadm.visualization.overlay import SCALES, heat_overlay
 
-tool = load_tool('visualize')
 AVATARS = dict(num=2, perturbation=dict(type='Dropout', p=0.3))
 MAPS = [f'adm_backbone_layer4_{kind}' for kind in SCALES]
 

@@ -12,12 +12,12 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from tiny_det import detector
-from tiny_runs import load_tool, runner_of, same, weights_of
+from tiny_runs import runner_of, same, weights_of
 
+from mmadm.cli import export, test, train
 from mmadm.demo.streets import make_streets
 
 ROLES = ('student', 'teacher')
-export, test, train = load_tool('export'), load_tool('test'), load_tool('train')
 
 
 def loader(folder: Path, split: str, boxes: str) -> dict:

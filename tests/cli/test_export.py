@@ -11,15 +11,15 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from tiny import batch, segmentor
-from tiny_runs import load_tool, role_config, same, weights_of, write_images
+from tiny_runs import role_config, same, weights_of, write_images
 
+from mmadm.cli import export, test, train
 from mmadm.utils.checkpoint import read_checkpoint, write_checkpoint
 from mmadm.utils.errors import CheckpointError, ConfigError
 from mmadm.utils.export import extract_role, role_file
 from mmadm.utils.export import role_config as stock_config_of
 
 ROLES = ('student', 'teacher')
-export, test, train = load_tool('export'), load_tool('test'), load_tool('train')
 
 
 @pytest.fixture(scope='module')

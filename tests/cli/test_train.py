@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from tiny_runs import load_tool, losses_of, role_config, stock_config, write_images
+from tiny_runs import losses_of, role_config, stock_config, write_images
 
+from mmadm.cli import train
 from mmadm.utils.checkpoint import read_checkpoint, write_checkpoint
-
-train = load_tool('train')
 
 
 @pytest.fixture(scope='module')

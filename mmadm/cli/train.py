@@ -1,0 +1,109 @@
+"""Train the roles of a config, or a stock model."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.runner import Runner
+
+from mmadm.cli.config_text import expression
+from mmadm.cli.runtime import add_role_settings
+from mmadm.utils.checkpoint import RESUMABLE, check_same_tensors, newest_checkpoint, read_checkpoint
+from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable
+from mmadm.utils.errors import ConfigError
+from mmadm.utils.unwrap import unwrapped
+
+NEWEST = 'newest'
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command line of the tool."""
+    parser = argparse.ArgumentParser(prog='mmadm train', description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const=NEWEST,
+        metavar='CKPT',
+        help='go on from a checkpoint; without CKPT from the newest complete one in the work dir, if there is one',
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    add_run_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def enable_amp(cfg: Config) -> None:
+    """Switch the config to mixed precision.
+
+    Args:
+        cfg: Config; changed.
+
+    Raises:
+        ConfigError: If its optimiser wrapper cannot do it on this device.
+    """
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ConfigError(f'--amp needs optim_wrapper.type OptimWrapper or AmpOptimWrapper, found {kind!r}')
+    on_cpu = get_device() == 'cpu'
+    if on_cpu and wrapper.get('constructor') != 'mmadm.RoleOptimWrapperConstructor':
+        raise ConfigError(
+            '--amp: the stock AmpOptimWrapper needs a GPU. On a CPU leave --amp out, or give each role its optimiser '
+            "with optim_wrapper.constructor='mmadm.RoleOptimWrapperConstructor', which can do bfloat16 there"
+        )
+    wrapper.type = 'AmpOptimWrapper'
+    if on_cpu:
+        wrapper.setdefault('dtype', 'bfloat16')
+
+
+def choose_checkpoint(cfg: Config, resume: str | None) -> Path | None:
+    """Set the config to resume, if that is asked for.
+
+    Args:
+        cfg: Config; changed.
+        resume: Value of ``--resume``.
+
+    Returns:
+        The checkpoint to resume from.
+
+    Raises:
+        CheckpointError: If it is missing, truncated, or cannot be resumed from.
+    """
+    if resume is None and cfg.get('resume'):
+        resume = cfg.get('load_from') or NEWEST
+    if resume is None:
+        return None
+    path = newest_checkpoint(cfg.work_dir) if resume == NEWEST else Path(resume)
+    if path is None:
+        print(f'No checkpoint in {cfg.work_dir}: training starts from the beginning.')
+        cfg.resume = False
+        return None
+    meta = read_checkpoint(path, RESUMABLE)['meta']
+    # without a seed the Runner would draw one and shuffle the data by it before it looks into the checkpoint
+    if cfg.get('randomness', {}).get('seed') is None:
+        cfg.randomness = {**cfg.get('randomness', {}), 'seed': meta.get('seed')}
+    cfg.resume, cfg.load_from = True, str(path)
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the tool."""
+    args = parse_args(arguments)
+    with one_line_errors():
+        cfg = load_config(args)
+        added = add_role_settings(cfg)
+        if added:
+            print(f'mmadm adds what this distillation lacks: {expression(added)}')
+        require_writable(cfg.work_dir)
+        if args.amp:
+            enable_amp(cfg)
+        checkpoint = choose_checkpoint(cfg, args.resume)
+        runner = Runner.from_cfg(cfg)
+        if checkpoint is not None:
+            model = unwrapped(runner.model)
+            check_same_tensors(model.state_dict(), read_checkpoint(checkpoint)['state_dict'], checkpoint)
+        runner.train()

@@ -1,0 +1,87 @@
+"""A hand-written distillation gets role files, guards and scores by role without naming them."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+from mmengine.config import Config
+from tiny import segmentor
+from tiny_runs import losses_of, stock_config, write_images
+
+from mmadm.cli import train
+from mmadm.cli.runtime import role_settings
+
+ADDED = dict(
+    val_cfg=dict(type='mmadm.RoleValLoop', role_val=True),
+    default_hooks=dict(
+        checkpoint=dict(type='mmadm.RoleCheckpointHook', save_best='student/mIoU'),
+        guard=dict(type='mmadm.NonFiniteGuardHook'),
+    ),
+)
+
+
+def hand_written(data) -> Config:
+    """A stock training config in which nothing but the model was changed."""
+    cfg = stock_config(data, iterations=2)
+    cfg.model = dict(
+        type='mmadm.Distillation',
+        roles=dict(student=segmentor(4), teacher=segmentor(8)),
+        distillers=[dict(type='mmadm.MutualLearning', roles=['student', 'teacher'])],
+    )
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=2, save_best='mIoU')
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp('data') / 'images')
+
+
+def test_a_stock_runtime_gets_what_it_lacks(data, tmp_path, capsys):
+    cfg = hand_written(data)
+    assert role_settings(cfg) == ADDED
+    cfg.dump(tmp_path / 'hand.py')
+    train.main([str(tmp_path / 'hand.py'), '--work-dir', str(tmp_path / 'run')])
+    told = capsys.readouterr().out
+    assert 'mmadm adds what this distillation lacks:' in told and 'RoleCheckpointHook' in told
+    files = {path.name for path in (tmp_path / 'run').glob('*.pth')}
+    assert {'iter_2.pth', 'iter_2_student.pth'} < files
+    assert any(name.startswith('best_student_mIoU_iter_2') and name.endswith('_student.pth') for name in files)
+    assert {'student.loss', 'teacher.loss'} <= set(losses_of(tmp_path / 'run')[2])
+
+
+def test_what_is_there_is_not_added_again(data):
+    cfg = hand_written(data)
+    cfg.merge_from_dict(deepcopy(ADDED))
+    assert role_settings(cfg) == {}
+
+
+def test_a_frozen_role_brings_the_guard_of_teachers_and_one_learner_is_scored_alone(data):
+    cfg = hand_written(data)
+    cfg.model.frozen = ['teacher']
+    found = role_settings(cfg)
+    assert found['val_cfg'] == dict(type='mmadm.RoleValLoop')
+    assert found['default_hooks']['teacher_guard'] == dict(type='mmadm.TeacherGuardHook')
+
+
+def test_what_a_user_wrote_of_another_kind_stays(data):
+    cfg = hand_written(data)
+    cfg.val_cfg = dict(type='MyValLoop')
+    cfg.default_hooks = dict(checkpoint=dict(type='MyCheckpointHook'))
+    cfg.custom_hooks = [dict(type='mmadm.NonFiniteGuardHook')]
+    assert role_settings(cfg) == {}
+    cfg.val_cfg = cfg.default_hooks.checkpoint = None
+    assert role_settings(cfg) == {}
+
+
+def test_without_a_checkpoint_hook_the_interval_is_the_one_of_mmengine(data):
+    cfg = hand_written(data)
+    cfg.default_hooks = {}
+    assert role_settings(cfg)['default_hooks']['checkpoint'] == dict(type='mmadm.RoleCheckpointHook', interval=1)
+
+
+def test_a_stock_model_is_left_alone(data, tmp_path, capsys):
+    stock_config(data, iterations=2).dump(tmp_path / 'stock.py')
+    train.main([str(tmp_path / 'stock.py'), '--work-dir', str(tmp_path / 'run')])
+    assert 'mmadm adds' not in capsys.readouterr().out
