@@ -1,6 +1,6 @@
 # ADM on top of mutual learning, RTMDet-s and RTMDet-tiny on COCO: 8 GPUs, 32 images each, 300 epochs.
-# Two things differ from MMDetection's run of RTMDet-tiny: there is no EMA, as mmengine's EMAHook would average all
-# roles as one model, and the mosaic and mix-up caches are those of RTMDet-s, as both roles see one batch.
+# One thing differs from MMDetection's run of RTMDet-tiny: the mosaic and mix-up caches are those of RTMDet-s, as both
+# roles see one batch.
 _base_ = [
     '../_base_/datasets/coco.py',
     '../_base_/models/rtmdet_s_tiny.py',
@@ -43,10 +43,19 @@ train_dataloader = dict(
 val_dataloader = dict(batch_size=5, num_workers=10, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-role = dict(
-    optimizer={{_base_.optimizer}},
+optim_wrapper = dict(
+    constructor='mmadm.RoleOptimWrapperConstructor',
     paramwise_cfg=dict(norm_decay_mult=0, bias_decay_mult=0, bypass_duplicate=True),
 )
-optim_wrapper = dict(_delete_=True, constructor='mmadm.RoleOptimWrapperConstructor', student=role, teacher=role)
 default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=3))
-custom_hooks = [dict(type='PipelineSwitchHook', switch_epoch=280, switch_pipeline=last_epochs)]
+custom_hooks = [
+    dict(
+        type='mmadm.RoleEMAHook',
+        roles=['student', 'teacher'],
+        ema_type='ExpMomentumEMA',
+        momentum=0.0002,
+        update_buffers=True,
+        priority=49,
+    ),
+    dict(type='PipelineSwitchHook', switch_epoch=280, switch_pipeline=last_epochs),
+]

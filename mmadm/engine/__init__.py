@@ -4,6 +4,7 @@ from mmadm.engine.hooks import (
     ChannelsLastHook,
     NonFiniteGuardHook,
     RoleCheckpointHook,
+    RoleEMAHook,
     SimilarityVisHook,
     TeacherGuardHook,
 )
@@ -15,6 +16,7 @@ __all__ = [
     'ChannelsLastHook',
     'NonFiniteGuardHook',
     'RoleCheckpointHook',
+    'RoleEMAHook',
     'RoleOptimWrapperConstructor',
     'RoleOptimWrapperDict',
     'RoleValLoop',

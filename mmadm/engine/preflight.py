@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 
+from mmadm.engine.hooks.ema import RoleEMAHook
 from mmadm.utils.errors import ConfigError
 
 
@@ -35,6 +38,24 @@ def check_optimiser(wrapper: Any, model: nn.Module) -> None:
         )
 
 
+def check_hooks(hooks: Iterable[Hook], model: nn.Module) -> None:
+    """Refuse stock hooks that take the model for a single network.
+
+    Args:
+        hooks: All hooks of the training.
+        model: The model without a wrapper such as DDP.
+
+    Raises:
+        ConfigError: Names the hook and what to write in its place.
+    """
+    for hook in hooks:
+        if isinstance(hook, EMAHook) and not isinstance(hook, RoleEMAHook) and len(model.roles) > 1:
+            raise ConfigError(
+                'custom_hooks: EMAHook would average all roles as one model, and copy frozen ones; write '
+                "dict(type='mmadm.RoleEMAHook', ...) with the same arguments, for the deploy role or those in `roles`"
+            )
+
+
 def check_training(runner: Runner, model: nn.Module) -> None:
     """Check everything that can be known before training.
 
@@ -46,3 +67,4 @@ def check_training(runner: Runner, model: nn.Module) -> None:
         ConfigError: Names the first key that must change.
     """
     check_optimiser(runner.optim_wrapper, model)
+    check_hooks(runner.hooks, model)
