@@ -1,7 +1,7 @@
 # Two iterations: to see that a config runs
 max_iters = 2
 optim_wrapper = dict(
-    type='OptimWrapper',  # one optimiser for all roles
+    constructor='mmadm.RoleOptimWrapperConstructor',  # an optimiser by these settings for each role
     optimizer=dict(type='SGD', lr=0.001, momentum=0.9, weight_decay=0.0001),
     clip_grad=dict(max_norm=10),
 )
