@@ -1,0 +1,27 @@
+"""Part that is run only if it is asked for: a suite of the benchmark with one seed for each method."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mmadm.bench.gpu_check.report import Report, Setting
+
+ROOT = Path(__file__).parents[3]
+
+
+def suite(name: str, budget: str, setting: Setting, report: Report) -> None:
+    """Run ``tools/benchmark.py``; what it prints is in the log of the part.
+
+    Args:
+        name: Of the suite.
+        budget: ``smoke``, ``small`` or ``full``.
+        setting: Where and how long.
+        report: Gets the outcome.
+    """
+    command = [sys.executable, str(ROOT / 'tools/benchmark.py'), 'run', name, '--budget', budget]
+    command += ['--jobs', '8', '--out', str(setting.folder / 'suite')]
+    with report.attempt(f'suite {name}, {budget}'):
+        done = subprocess.run(command, check=False, timeout=max(1.0, setting.seconds - report.seconds - 2))
+        report.check(f'suite {name}, {budget}', done.returncode == 0, f'exit code {done.returncode}')

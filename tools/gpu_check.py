@@ -1,0 +1,11 @@
+"""Find out everything about a machine with a GPU in one run of a few minutes; see ``mmadm/bench/gpu_check``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs from a checkout that is not installed
+
+from mmadm.bench.gpu_check.command import main
+
+if __name__ == '__main__':
+    sys.exit(main())
