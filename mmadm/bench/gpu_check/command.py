@@ -16,7 +16,7 @@ from mmengine.device import get_device
 from rich.console import Console
 from rich.markup import escape
 
-from mmadm.bench.gpu_check.plan import PARTS, Part
+from mmadm.bench.gpu_check.plan import PARTS, SUITE
 from mmadm.bench.gpu_check.run import Options, run_parts
 from mmadm.bench.gpu_check.show import table, tell
 
@@ -41,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_args(arguments)
     parts = [part for part in PARTS if not args.only or part.name in args.only]
     if args.suite:
-        # as long as there is time
-        parts.append(Part(f'suite:{args.suite}', f'Suite {args.suite}', 'suite:suite', 60 * args.minutes, True))
+        parts.append(SUITE)
     console = Console()
-    options = Options(args.out, args.device, args.minutes, args.jobs, args.tiny, budget=args.budget)
+    if not console.is_terminal:
+        console = Console(width=160)
+    options = Options(args.out, args.device, args.minutes, args.jobs, args.tiny, (args.suite or '', args.budget))
     outcomes = run_parts(parts, options, partial(tell, console=console))
     order = {part.name: number for number, part in enumerate(parts)}
     outcomes.sort(key=lambda outcome: order[outcome.name])

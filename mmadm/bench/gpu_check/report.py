@@ -24,12 +24,14 @@ class Setting:
         tiny: Whether everything is as small as a test wants it.
         seconds: Time that the part has.
         folder: Where the part may write.
+        suite: Suite of the benchmark and its budget.
     """
 
     device: torch.device
     tiny: bool
     seconds: float
     folder: Path
+    suite: tuple[str, str] = ('', '')
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Options:
         minutes: For everything together.
         jobs: Parts at a time.
         tiny: As small as a test wants it.
-        budget: Of a suite.
+        suite: Suite of the benchmark and its budget.
     """
 
     out: Path
@@ -38,7 +38,7 @@ class Options:
     minutes: float = 5.0
     jobs: int = 1
     tiny: bool = False
-    budget: str = 'small'
+    suite: tuple[str, str] = ('', '')
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ def _may_start(part: Part, running: list[_Running], jobs: int) -> bool:
 
 
 def _start(part: Part, options: Options) -> _Running:
-    folder = options.out / part.name.replace(':', '_')
+    folder = options.out / part.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'rows.json').unlink(missing_ok=True)
-    command = [sys.executable, '-m', 'mmadm.bench.gpu_check.child', part.name, '--device', options.device]
-    command += ['--seconds', str(part.seconds), '--folder', str(folder), '--budget', options.budget]
+    command = [sys.executable, '-m', 'mmadm.bench.gpu_check.child', part.where, '--device', options.device]
+    command += ['--seconds', str(part.seconds), '--folder', str(folder), '--suite', *options.suite]
     command += ['--tiny'] if options.tiny else []
     # only what is alone may use several threads
     threads = str(min(8, os.cpu_count() or 1)) if part.alone and not options.tiny else '1'
@@ -149,7 +149,7 @@ def _outcome(running: _Running, out: Path) -> Outcome:
     """Say how a part ended; one that has not is ended here."""
     code, took = running.process.poll(), monotonic() - running.began
     _kill(running.process)
-    folder = out / running.part.name.replace(':', '_')
+    folder = out / running.part.name
     try:
         rows = json.loads((folder / 'rows.json').read_text())
     except (OSError, ValueError):  # none yet, or killed while it was written

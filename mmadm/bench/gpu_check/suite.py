@@ -11,15 +11,9 @@ from mmadm.bench.gpu_check.report import Report, Setting
 ROOT = Path(__file__).parents[3]
 
 
-def suite(name: str, budget: str, setting: Setting, report: Report) -> None:
-    """Run ``tools/benchmark.py``; what it prints is in the log of the part.
-
-    Args:
-        name: Of the suite.
-        budget: ``smoke``, ``small`` or ``full``.
-        setting: Where and how long.
-        report: Gets the outcome.
-    """
+def suite(setting: Setting, report: Report) -> None:
+    """Part: what ``tools/benchmark.py`` prints is in the log of the part."""
+    name, budget = setting.suite
     command = [sys.executable, str(ROOT / 'tools/benchmark.py'), 'run', name, '--budget', budget]
     command += ['--jobs', '8', '--out', str(setting.folder / 'suite')]
     with report.attempt(f'suite {name}, {budget}'):

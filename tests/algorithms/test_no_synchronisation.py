@@ -1,0 +1,100 @@
+"""A training step waits for the device nowhere but where stock does and once to see whether the loss is finite."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import tiny
+import torch
+from mmengine.logging import MessageHub
+
+from mmadm.bench.gpu_check.methods import METHODS, method
+from mmadm.bench.gpu_check.synchronisation import own, waits_of_step
+from mmadm.bench.gpu_check.waits import HostReads
+
+CPU = torch.device('cpu')
+
+
+@pytest.mark.parametrize('detection', [False, True], ids=['segmentation', 'detection'])
+@pytest.mark.parametrize('name', METHODS)
+def test_only_the_finite_check_waits(name, detection):
+    cfg = method(name, detection)
+    if cfg is None:
+        pytest.skip('not for this task')
+    places = waits_of_step(cfg, detection, CPU)
+    assert own(places, pauses=name == 'switokd') == {}
+    checks = [number for place, number in places.items() if place.endswith('_stop_if_not_finite')]
+    assert sum(checks) == 1
+
+
+def test_one_role_waits_once_more_than_stock():
+    cfg = method('plain')
+    assert waits_of_step(cfg, False, CPU).total() == waits_of_step(cfg['roles']['student'], False, CPU).total() + 1
+
+
+@pytest.mark.parametrize(
+    'read',
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool((x > 0).all()),
+        lambda x: float(x[0]),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: torch.equal(x, x),
+    ],
+)
+def test_a_read_is_counted(read):
+    with HostReads() as counter:
+        read(torch.ones(3))
+    assert counter.places.total() == 1
+
+
+def test_what_needs_no_value_is_not_counted():
+    x = torch.ones(3)
+    with HostReads() as counter:
+        x[x > 0] = 2.0
+        torch.where(x > 0, x, -x)
+        x[torch.tensor([0, 1])].mean()
+    assert counter.places.total() == 0
+
+
+def test_a_wait_of_a_distiller_is_found(monkeypatch):
+    from mmadm.distillers import MutualLearning
+
+    forward = MutualLearning.forward
+
+    def reads(self, outputs, connectors):
+        """Like the method, but looks at a value."""
+        found = forward(self, outputs, connectors)
+        assert all(float(value) >= 0 for value in found.values())
+        return found
+
+    # as if it stood in the distiller's own file
+    code = reads.__code__.replace(co_filename=forward.__code__.co_filename)
+    monkeypatch.setattr(reads, '__code__', code)
+    monkeypatch.setattr(MutualLearning, 'forward', reads)
+    (place,) = own(waits_of_step(method('dml'), False, CPU))
+    assert place.startswith('mmadm/distillers/mutual.py') and place.endswith('reads')
+
+
+def test_nothing_of_a_frozen_teacher_outlives_the_step():
+    """Its maps would be held in memory during the next step, beside those of that step."""
+    model = tiny.build(method('sokd'))
+    optimiser = tiny.plain_optimiser(model)
+
+    def tensors() -> int:
+        """Numbers in all tensors that are alive."""
+        gc.collect()
+        return sum(each.numel() for each in gc.get_objects() if type(each) is torch.Tensor)
+
+    counts = []
+    for step in range(3):
+        MessageHub.get_current_instance().update_info('iter', step)
+        model.train_step(tiny.batch(seed=step, size=(64, 64)), optimiser)
+        counts.append(tensors())
+    MessageHub.get_current_instance().update_info('iter', 0)
+    assert counts[1] == counts[2]  # the first step makes the optimiser's state
+    weights = sum(each.numel() for each in [*model.parameters(), *model.buffers()])
+    feature_map = 2 * 8 * 8 * 8 * 4 * 4  # of layer4 of the teacher, two images of 64x64 at stride 16
+    assert counts[2] - 3 * weights < feature_map
