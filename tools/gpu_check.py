@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs from a checkout that is not installed
 
-from mmadm.bench.gpu_check.command import main
+from mmadm.bench.gpu_check.command import main, parse_args  # noqa: F401
 
 if __name__ == '__main__':
     sys.exit(main())
