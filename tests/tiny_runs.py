@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 from tiny import CLASSES, segmentor
 
 from mmadm.utils.checkpoint import read_checkpoint
+from mmadm.utils.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 # runners of one process share what is stored under equal names
@@ -194,7 +195,7 @@ class Break(Hook):
 
 
 def train_rank(rank: int, folder: Path) -> None:
-    """Be one of two processes: train in ``whole``; train, break and resume in ``broken``."""
+    """Be one of two processes: train in ``whole``; train, break and resume in ``broken``; find wrong labels."""
     torch.set_num_threads(1)
     os.environ['LOCAL_RANK'] = str(rank)
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
@@ -208,4 +209,10 @@ def train_rank(rank: int, folder: Path) -> None:
     except InterruptedError:
         newest = str(folder / 'broken/iter_2.pth')
         runner_of(cfg, folder / 'broken', resume=True, load_from=newest, **settings).train()
+    if rank == 0:  # the one that looks at the labels
+        cfg.train_dataloader.dataset.data_root = str(write_images(folder / 'wrong', wrong_label=9))
+    try:
+        runner_of(cfg, folder / 'refused', **settings).train()
+    except ConfigError as error:
+        (folder / f'refused_{rank}.txt').write_text(str(error))
     torch.distributed.destroy_process_group()

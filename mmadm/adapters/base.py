@@ -157,10 +157,6 @@ class Adapter(ABC):
         return self.features(model, blank_image(model, size), taps)
 
     @abstractmethod
-    def check_data(self, model: nn.Module, dataset: Any) -> None:
-        """Look through the training labels for what the model does not know; ConfigError names the file."""
-
-    @abstractmethod
     def _lacks(self, model: nn.Module, tap: str) -> str:
         """Say why there is no tap ``logits``, ``boxes`` or another named one, and what to do."""
 

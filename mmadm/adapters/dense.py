@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
-from mmadm.adapters.detection import check_detection_data, feats_path, ground_truth
+from mmadm.adapters.detection import feats_path, ground_truth
 from mmadm.adapters.taps import Tap, tapped
 from mmadm.utils.versions import require
 
@@ -33,10 +33,6 @@ class DenseAdapter(Adapter):
         require('mmdet')
         self._head_path = 'mask_head' if model.bbox_head is None else 'bbox_head'
         super().__init__(name, {'feats': Tap((feats_path(model),)), **_head_taps(model.bbox_head)})
-
-    def check_data(self, model: nn.Module, dataset: Any) -> None:
-        """Check classes and boxes, see :func:`~mmadm.adapters.detection.check_detection_data`."""
-        check_detection_data(self.name, self._head(model).num_classes, dataset)
 
     def new_head(self, model: nn.Module) -> nn.Module:
         """Make another head with the settings of this one and weights of its own."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
 from mmadm.adapters.blank_image import blank_image
-from mmadm.adapters.detection import blank_samples, check_detection_data, feats_path, ground_truth
+from mmadm.adapters.detection import blank_samples, feats_path, ground_truth
 from mmadm.adapters.taps import Tap
 from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError
@@ -43,10 +43,6 @@ class DetrAdapter(Adapter):
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
         """Read taps on one blank image."""
         return self.features(model, blank_image(model, size), taps, blank_samples(1, size))
-
-    def check_data(self, model: nn.Module, dataset: Any) -> None:
-        """Check classes and boxes, see :func:`~mmadm.adapters.detection.check_detection_data`."""
-        check_detection_data(self.name, model.bbox_head.num_classes, dataset)
 
     def _lacks(self, model: nn.Module, tap: str) -> str:
         return (

@@ -15,7 +15,6 @@ from mmadm.adapters.base import Adapter
 from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.taps import Tap
 from mmadm.structures import RoleOutput
-from mmadm.utils.errors import ConfigError
 from mmadm.utils.versions import require
 
 
@@ -42,35 +41,6 @@ class SegmentationAdapter(Adapter):
         # heads of masks (Mask2Former, MaskFormer)
         self._wants_samples = 'batch_data_samples' in signature(_stages(model)[0].forward).parameters
         super().__init__(name, named)
-
-    def check_data(self, model: nn.Module, dataset: Any, samples: int = 64) -> None:
-        """Look for label ids that the head does not know, in up to `samples` images spread over the data set.
-
-        Args:
-            model: The role's network.
-            dataset: A stock mmseg data set, possibly wrapped.
-            samples: How many label files to read at most.
-
-        Raises:
-            ConfigError: If a label id is neither a class nor the ignore index; names the file.
-        """
-        while not hasattr(dataset, 'pipeline') and hasattr(dataset, 'dataset'):
-            dataset = dataset.dataset
-        transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
-        load = next((t for t in transforms if type(t).__name__ == 'LoadAnnotations'), None)
-        if load is None or len(dataset) == 0:
-            return
-        head = self._head(model)
-        for index in range(0, len(dataset), max(1, len(dataset) // samples)):
-            info = dataset.get_data_info(index)
-            ids = set(map(int, torch.as_tensor(load(info)['gt_seg_map'].copy()).unique()))
-            wrong = sorted(i for i in ids - {head.ignore_index} if not 0 <= i < head.num_classes)
-            if wrong:
-                raise ConfigError(
-                    f'{info["seg_map_path"]}: label ids {wrong[:8]} are outside 0..{head.num_classes - 1} '
-                    f'(num_classes={head.num_classes}, ignore_index={head.ignore_index}). Set decode_head.num_classes, '
-                    'reduce_zero_label or the label files right.'
-                )
 
     def new_head(self, model: nn.Module) -> nn.Module:
         """Make another classifier, a 1x1 convolution like ``conv_seg``."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
 from mmadm.adapters.blank_image import blank_image
-from mmadm.adapters.detection import blank_samples, check_detection_data, feats_path, ground_truth
+from mmadm.adapters.detection import blank_samples, feats_path, ground_truth
 from mmadm.adapters.taps import Tap, split_levels, tapped
 from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError
@@ -90,10 +90,6 @@ class TwoStageAdapter(Adapter):
         rois = torch.tensor([[0.0, 0.0, 0.0, width, height]])
         scored = {tap: [found.on_rois(rois, tap)] for tap in taps if _on_rois(tap)}
         return replace(found, taps={**found.taps, **scored}, rois=rois)
-
-    def check_data(self, model: nn.Module, dataset: Any) -> None:
-        """Check classes and boxes, see :func:`~mmadm.adapters.detection.check_detection_data`."""
-        check_detection_data(self.name, self._head(model).num_classes, dataset)
 
     def _head(self, model: nn.Module) -> Any:
         return model.get_submodule(f'roi_head.bbox_head{self._stage}')

@@ -11,6 +11,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmadm.adapters.labels import check_labels
 from mmadm.algorithms.frozen import compile_around, lowered, scoring_lowered, teacher_precision
 from mmadm.algorithms.methods import build_distillers, check_reached
 from mmadm.algorithms.partial import freeze_all_but, set_mode
@@ -210,8 +211,7 @@ class Distillation(BaseModel, TapViews):
 
     def check_data(self, dataset: Any) -> None:
         """Check a training set's labels against every trainable role; ConfigError names the file."""
-        for name in self.trainable:
-            self._adapters[name].check_data(self.roles[name], dataset)
+        check_labels({name: self.roles[name] for name in self.trainable}, dataset)
 
     def _infer_connectors(self) -> None:
         """Infer connectors by a dry run, and what a role need not run that is a copy of a frozen one."""

@@ -11,6 +11,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmadm.adapters import Adapter
+from mmadm.adapters.labels import check_labels
 from mmadm.algorithms.distillation import DRY_RUN_SIZE
 from mmadm.algorithms.roles import build_roles
 from mmadm.modules import ReceptiveTokens
@@ -103,7 +104,7 @@ class TokenTraining(BaseModel):
 
     def check_data(self, dataset: Any) -> None:
         """Check a training set's labels against the teacher; ConfigError names the file."""
-        self._adapter.check_data(self.teacher, dataset)
+        check_labels({self._teacher: self.teacher}, dataset)
 
 
 def trained_tokens(path: str | Path) -> dict[str, Tensor]:

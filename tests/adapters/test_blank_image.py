@@ -12,7 +12,9 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from mmadm.adapters import build_adapter
 from mmadm.adapters.blank_image import blank_image, input_channels
+from mmadm.adapters.detection import blank_samples
 
 CWD = [
     dict(
@@ -96,3 +98,11 @@ def test_a_network_that_begins_without_a_convolution_has_the_channels_of_its_mea
     assert blank_image(network, (2, 5)).shape == (1, 3, 2, 5)
     network.data_preprocessor.mean = torch.zeros(6, 1, 1)
     assert input_channels(network) == 6
+
+
+def test_blank_samples_have_what_stock_models_ask_for():
+    (sample,) = blank_samples(1, (64, 96))
+    assert sample.img_shape == sample.batch_input_shape == (64, 96)
+    model = tiny_det.build(tiny_det.detector('retinanet')).eval()
+    taps = build_adapter('student', model).probe(model, 64, ['feats']).taps['feats']
+    assert [tuple(tap.shape[2:]) for tap in taps] == [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]

@@ -121,6 +121,18 @@ def test_labels_out_of_range_stop_before_anything_is_trained(tmp_path):
     assert not list((tmp_path / 'work').glob('*.pth'))
 
 
+def test_without_the_check_of_labels_the_rest_of_the_guard_works(cfg, tmp_path):
+    cfg = copy.deepcopy(cfg)
+    cfg.default_hooks.guard.check_labels = False
+    wrong = role_config(write_images(tmp_path / 'data', wrong_label=9))
+    wrong.default_hooks.guard.check_labels = False
+    with pytest.raises(IndexError, match='Target 9 is out of bounds'):
+        runner_of(wrong, tmp_path / 'work').train()
+    with pytest.raises(NonFiniteLossError, match='iteration 4'):
+        runner_of(cfg, tmp_path / 'broken', custom_hooks=[Spoil()]).train()
+    assert (tmp_path / 'broken/last_good_iter_3.pth').is_file()
+
+
 def test_a_work_dir_that_cannot_be_written_to_stops_the_start(data, tmp_path):
     runner = runner_of(role_config(data), tmp_path / 'work')
     shutil.rmtree(tmp_path / 'work')

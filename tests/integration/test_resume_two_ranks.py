@@ -24,6 +24,12 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(folder):
     assert same(weights_of(folder / 'broken/iter_5.pth'), weights_of(folder / 'whole/iter_5.pth'))
 
 
+def test_the_first_rank_looks_at_the_labels_for_all(folder):
+    first, second = ((folder / f'refused_{rank}.txt').read_text() for rank in (0, 1))
+    assert first == second
+    assert 'ann/train/7.png: label ids [9] are outside 0..4' in first
+
+
 def test_every_rank_has_its_own_generators(folder):
     first, second = read_checkpoint(folder / 'whole/iter_4.pth')['generators']['ranks']
     assert not torch.equal(first['torch'], second['torch'])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
@@ -28,12 +31,16 @@ class NonFiniteGuardHook(Hook):
     Before training it checks that the work dir can be written to and that the labels fit the roles. When a loss is not
     finite, it saves the state from before that iteration as ``last_good_iter_N.pth``, which can be resumed from, with
     the deploy role's file beside it; then the model raises its error.
+
+    Args:
+        check_labels: Whether to look at the labels.
     """
 
     #: After every other hook: it shall see the state with which the forward pass starts
     priority = 'LOWEST'
 
-    def __init__(self) -> None:
+    def __init__(self, check_labels: bool = True) -> None:
+        self._check_labels = check_labels
         self._buffers: list[Tensor] = []
         self._copies: list[Tensor] = []
         self._generators: dict[str, Any] = {}
@@ -63,8 +70,8 @@ class NonFiniteGuardHook(Hook):
                 f'find_unused_parameters=False: roles {sorted(model.may_pause)} may pause and then get no gradient, '
                 'for which DDP would wait; set find_unused_parameters=True'
             )
-        if hasattr(model, 'check_data'):
-            model.check_data(runner.train_dataloader.dataset)
+        if self._check_labels and hasattr(model, 'check_data'):
+            _checked_by_the_main_process(partial(model.check_data, runner.train_dataloader.dataset))
         if not hasattr(model, 'before_abort'):
             return
         self._buffers = list(model.buffers())
@@ -116,3 +123,17 @@ class NonFiniteGuardHook(Hook):
         else:
             runner.logger.error(f'The state before this iteration is in {path}; --resume {path} goes on from it.')
         self._saving = None
+
+
+def _checked_by_the_main_process(check: Callable[[], None]) -> None:
+    """Check once for all processes; an error stops all of them."""
+    error: Exception | None = None
+    if is_main_process():
+        try:
+            check()
+        except Exception as caught:  # the others wait to hear of it
+            error = caught
+    told = [error and str(error)]
+    broadcast_object_list(told)
+    if told[0] is not None:
+        raise error or ConfigError(told[0])
