@@ -12,8 +12,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmadm.bench.examples import plot
 from mmadm.bench.heat_panel import Values, heat_panel, largest
+from mmadm.bench.pictures import plot
 from mmadm.bench.styles import STYLE
 from mmadm.bench.tables import Row, differences
 

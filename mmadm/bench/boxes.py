@@ -10,7 +10,8 @@ import cv2
 import torch
 from torch import Tensor
 
-from mmadm.bench.finished_runs import FinishedRun, enlarge, run_model
+from mmadm.bench.finished_runs import FinishedRun, run_model
+from mmadm.bench.pictures import enlarge
 from mmadm.visualization.overlay import Image
 
 SURE = 0.3  # a box with a lower score is not shown

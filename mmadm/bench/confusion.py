@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmadm.bench.boxes import SAME, Boxes, overlaps, predicted_boxes, true_boxes
-from mmadm.bench.examples import plot
 from mmadm.bench.finished_runs import FinishedRun, predict, truth
 from mmadm.bench.heat_panel import Values, heat_panel, largest
+from mmadm.bench.pictures import plot
 from mmadm.bench.records import Record
 from mmadm.bench.styles import STYLE
 from mmadm.bench.tables import Row, baseline_of

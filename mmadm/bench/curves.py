@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
-import PIL.Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -145,18 +142,3 @@ def draw_band(panel: Axes, seeds: Sequence[Curve], style: MethodStyle, label: st
     if len(seeds) > 1:
         deviation = values.std(axis=0, ddof=1)
         panel.fill_between(steps, mean - deviation, mean + deviation, color=style.colour, alpha=0.12, linewidth=0)
-
-
-def png_uri(figure: Figure) -> str:
-    """A figure as a ``data:`` address, so that a page needs no second file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=160)
-    small = io.BytesIO()
-    # a figure has few colours: a palette makes the page a third as large
-    PIL.Image.open(buffer).convert('RGB').quantize(256, dither=PIL.Image.Dither.NONE).save(small, 'png', optimize=True)
-    return data_uri(small.getvalue())
-
-
-def data_uri(png: bytes) -> str:
-    """PNG bytes as a ``data:`` address."""
-    return f'data:image/png;base64,{base64.b64encode(png).decode()}'

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmadm.bench.boxes import box_map, count_found, draw_boxes, predicted_boxes, true_boxes
-from mmadm.bench.curves import data_uri, png_uri
-from mmadm.bench.finished_runs import FinishedRun, paint, png, predict, right_pixels, truth
-from mmadm.visualization.overlay import Image, rgb_image, spread_indices
+from mmadm.bench.finished_runs import FinishedRun, predict, right_pixels, truth
+from mmadm.bench.pictures import Picture, paint, picture
+from mmadm.visualization.overlay import rgb_image, spread_indices
 
 EXAMPLES = 4
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image of the page: its ``data:`` address and the words below it."""
-
-    uri: str
-    caption: str
-
-
-def plot(figure: Figure, caption: str) -> Picture:
-    """A figure as a picture of the page."""
-    return Picture(png_uri(figure), caption)
-
-
-def picture(image: Image, caption: str) -> Picture:
-    """An RGB image (H, W, 3) with its caption."""
-    return Picture(data_uri(png(image)), caption)
 
 
 def examples(runs: Mapping[str, FinishedRun], task: str) -> dict[str, Any]:

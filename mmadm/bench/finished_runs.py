@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
-from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from mmadm.registry import MODELS
 from mmadm.utils.checkpoint import check_same_tensors, newest_checkpoint, read_checkpoint
 from mmadm.utils.errors import CheckpointError
-from mmadm.visualization.overlay import Image
-
-IGNORED = (236, 238, 241)
 
 
 @dataclass(frozen=True)
@@ -112,28 +106,7 @@ def predict(run: FinishedRun, item: dict[str, Any]) -> Tensor:
     return run_model(run.model, item).pred_sem_seg.data.squeeze(0).cpu()
 
 
-def paint(labels: Tensor, palette: Sequence[Sequence[int]], ignore_index: int = 255) -> Image:
-    """Class ids (H, W) as an RGB image (H, W, 3); ignored pixels are light grey."""
-    table = np.full((256, 3), IGNORED, dtype=np.uint8)
-    table[: len(palette)] = np.asarray(palette, dtype=np.uint8)
-    table[ignore_index] = IGNORED
-    return table[labels.numpy().astype(np.uint8)]
-
-
 def right_pixels(prediction: Tensor, labels: Tensor, ignore_index: int = 255) -> float:
     """Percentage of the labelled pixels that are predicted right; NaN without labelled pixels."""
     valid = labels != ignore_index
     return 100 * (prediction == labels)[valid].double().mean().item()
-
-
-def enlarge(image: Image, width: int = 480) -> Image:
-    """Enlarge a small image by a whole factor to at least ``width`` pixels, edges kept sharp; always a copy."""
-    factor = max(1, -(-width // image.shape[1]))
-    return image.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def png(image: Image, width: int = 480) -> bytes:
-    """Encode an RGB image, small ones enlarged to at least ``width`` pixels."""
-    buffer = io.BytesIO()
-    PILImage.fromarray(enlarge(image, width)).save(buffer, format='PNG', optimize=True)
-    return buffer.getvalue()

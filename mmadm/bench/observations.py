@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from mmadm.bench.curves import Curve, draw_band, legend_below
-from mmadm.bench.examples import Picture, plot
+from mmadm.bench.pictures import Picture, plot
 from mmadm.bench.records import Record, read_scalars, training_entries
 from mmadm.bench.styles import INK, PALETTE, STYLE, MethodStyle
 

@@ -16,15 +16,15 @@ from mmadm.bench.confusion import confusion_section
 from mmadm.bench.curves import (
     Curve,
     class_figure,
-    data_uri,
     learning_figure,
     loss_figure,
     method_figure,
 )
-from mmadm.bench.examples import EXAMPLES, Picture, class_map, examples, picture, plot
-from mmadm.bench.finished_runs import FinishedRun, open_run, png
+from mmadm.bench.examples import EXAMPLES, class_map, examples
+from mmadm.bench.finished_runs import FinishedRun, open_run
 from mmadm.bench.metrics import TASKS
 from mmadm.bench.observations import observation_plots
+from mmadm.bench.pictures import Picture, data_uri, picture, plot, png
 from mmadm.bench.records import (
     Record,
     by_metric,

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from mmadm.bench.examples import plot
+from mmadm.bench.pictures import plot
 from mmadm.bench.styles import FAINT, INK, STYLE, MethodStyle
 from mmadm.bench.tables import Row, baseline_of, differences
 

@@ -21,7 +21,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from mmadm.bench.boxes import SURE
-from mmadm.bench.finished_runs import load_model, png, run_model
+from mmadm.bench.finished_runs import load_model, run_model
+from mmadm.bench.pictures import png
 from mmadm.utils.checkpoint import write_atomically
 from mmadm.utils.cli import one_line_errors, require_writable
 from mmadm.utils.config import resolve_config

@@ -1,19 +1,13 @@
 """What the lines and bars of the figures show."""
 
-import base64
-import io
-
-import numpy as np
 import pytest
 from matplotlib.colors import to_hex
-from PIL import Image
 
 from mmadm.bench.curves import (
     class_figure,
     learning_figure,
     loss_figure,
     method_figure,
-    png_uri,
 )
 from mmadm.bench.styles import method_styles
 
@@ -83,9 +77,3 @@ def test_lines_and_bars_of_a_method_have_its_style():
         for bar in panel.containers
     }
     assert bars == {name: (style.colour, style.hatch) for name, style in styles.items()}
-
-
-def test_a_figure_becomes_a_png_inside_the_page():
-    kind, _, code = png_uri(learning_figure('student', 'AP', {'adm': [[(1, 2.0)]]}, STYLES)).partition(',')
-    assert kind == 'data:image/png;base64'
-    assert np.asarray(Image.open(io.BytesIO(base64.b64decode(code)))).std() > 0

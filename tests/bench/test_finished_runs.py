@@ -1,15 +1,11 @@
-"""Images and label maps as pictures."""
+"""What is read from a finished run and its data."""
 
-import io
-
-import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from PIL import Image
 
-from mmadm.bench.finished_runs import IGNORED, open_run, paint, png, right_pixels, truth
+from mmadm.bench.finished_runs import open_run, right_pixels, truth
 from mmadm.visualization.overlay import rgb_image
 
 
@@ -23,20 +19,8 @@ def test_a_packed_item_gives_image_and_labels():
     assert truth(item).tolist() == [[1, 2]]
 
 
-def test_labels_are_painted_in_their_colours():
-    painted = paint(torch.tensor([[0, 1, 255]]), [[10, 20, 30], [40, 50, 60]])
-    assert painted.tolist() == [[[10, 20, 30], [40, 50, 60], list(IGNORED)]]
-
-
 def test_right_pixels_leave_the_ignored_out():
     assert right_pixels(torch.tensor([[0, 1, 2, 0]]), torch.tensor([[0, 1, 1, 255]])) == pytest.approx(200 / 3)
-
-
-def test_small_images_grow_by_a_whole_factor():
-    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    decoded = np.asarray(Image.open(io.BytesIO(png(image, width=5))))
-    assert decoded.shape == (6, 6, 3)
-    assert (decoded == image.repeat(3, axis=0).repeat(3, axis=1)).all()
 
 
 def test_a_folder_without_a_training_is_named(tmp_path):
