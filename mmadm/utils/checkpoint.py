@@ -69,7 +69,7 @@ def read_checkpoint(path: str | Path, needed: Iterable[str] = ('meta', 'state_di
     torch.serialization.add_safe_globals(_HISTORY)
     try:
         # mapping spares the memory; files in torch's old format cannot be mapped
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=is_archive)
+        checkpoint: dict[str, Any] = torch.load(path, map_location='cpu', weights_only=True, mmap=is_archive)
     except Exception as error:  # torch, zipfile and pickle each raise their own kind
         if is_archive and isinstance(error, pickle.UnpicklingError):
             refused = re.search(r'GLOBAL (\S+) was not an allowed', str(error))

@@ -40,7 +40,9 @@ def extract_role(checkpoint: Mapping[str, Any], role: str) -> dict[str, Any]:
     """
     meta, state = checkpoint['meta'], checkpoint['state_dict']
     prefix = f'roles.{role}.'
-    picked = OrderedDict((key.removeprefix(prefix), value) for key, value in state.items() if key.startswith(prefix))
+    picked: Any = OrderedDict(  # a plain one has no _metadata
+        (key.removeprefix(prefix), value) for key, value in state.items() if key.startswith(prefix)
+    )
     if picked:
         # versions of modules: some stock modules rename keys of a state dict that has none
         versions = getattr(state, '_metadata', {})

@@ -12,4 +12,4 @@ def unwrapped(model: nn.Module) -> nn.Module:
     Args:
         model: A model, alone or in a wrapper.
     """
-    return model.module if is_model_wrapper(model) else model
+    return model.get_submodule('module') if is_model_wrapper(model) else model

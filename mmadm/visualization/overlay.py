@@ -76,7 +76,8 @@ def heat_overlay(
     grey = image.astype(np.float32).mean(axis=2, keepdims=True)
     resized = F.interpolate(values[None, None].float(), image.shape[:2], mode='bilinear', align_corners=False)[0, 0]
     heat = colour_map(resized, low, high, colours).astype(np.float32)
-    return np.round((1 - opacity) * grey + opacity * heat).astype(np.uint8)
+    mixed: Image = np.round((1 - opacity) * grey + opacity * heat).astype(np.uint8)
+    return mixed
 
 
 def similarity_overlays(image: Image, maps: SimilarityMaps) -> dict[str, Image]:
