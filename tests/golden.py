@@ -17,7 +17,9 @@ def _tensor(value):
 @pytest.fixture(scope='session')
 def golden():
     """Return a case by name, its tensors rebuilt."""
-    cases = {c['name']: c for c in json.loads((Path(__file__).parent / 'data/golden_losses.json').read_text())}
+    folder = Path(__file__).parent / 'data'
+    files = ('golden_losses.json', 'golden_more_losses.json')
+    cases = {case['name']: case for file in files for case in json.loads((folder / file).read_text())}
 
     def case(name):
         parts = {

@@ -8,12 +8,21 @@ from mmadm.functional import (
     attention_map,
     binary_kl_divergence,
     channel_wise_divergence,
+    cross_image_divergence,
     decoupled_kl,
     dist_distance,
+    distribution_divergence,
+    fgd_attention_distance,
+    fgd_feature_distance,
+    focal_binary_divergence,
     generation_distance,
+    hierarchical_distance,
     kl_divergence,
     masked_distance,
+    mean_squared_distance,
+    memory_divergence,
     pearson_distance,
+    prompted_band_distance,
 )
 from mmadm.functional.common import valid_mean
 
@@ -27,6 +36,15 @@ LOSSES = {
     'decoupled_kl': lambda s, t: decoupled_kl(s, t, torch.ones(s.shape[0], *s.shape[2:], dtype=torch.long)),
     'attention_distance': attention_distance,
     'generation_distance': generation_distance,
+    'mean_squared_distance': mean_squared_distance,
+    'focal_binary_divergence': focal_binary_divergence,
+    'distribution_divergence': distribution_divergence,
+    'hierarchical_distance': hierarchical_distance,
+    'fgd_attention_distance': fgd_attention_distance,
+    'fgd_feature_distance': lambda s, t: 1e-3 * sum(fgd_feature_distance(s, t, *[t[:, 0] * 0 + 1] * 2)),
+    'cross_image_divergence': cross_image_divergence,
+    'memory_divergence': lambda s, t: memory_divergence(s, t, torch.eye(3)),
+    'prompted_band_distance': lambda s, t: prompted_band_distance(s, t, torch.ones(2, 1, 3)),
     'masked_distance': lambda s, t: masked_distance(s, t, torch.full_like(t[:, :2], 0.5)),
 }
 every_loss = pytest.mark.parametrize('loss', LOSSES.values(), ids=LOSSES)

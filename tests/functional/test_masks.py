@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmadm.functional import (
+    align_statistics,
     attention_distance,
     attention_diversity,
     attention_map,
@@ -14,20 +15,28 @@ from mmadm.functional import (
     channel_statistics,
     channel_wise_divergence,
     consensus_loss,
+    cross_image_divergence,
     decoupled_kl,
     dist_distance,
     divergence_loss,
     diversity_target,
+    fgd_attention_distance,
+    fgd_feature_distance,
+    fgd_masks,
     generation_distance,
+    hierarchical_distance,
     kl_divergence,
     mask_similarity,
     masked_distance,
     mean_squared_distance,
+    memory_divergence,
     pearson_distance,
+    prompted_band_distance,
     receptive_masks,
     switch_threshold,
 )
 from mmadm.functional.kdcl import minimum_ensemble, naive_ensemble
+from mmadm.modules import GlobalContext
 
 TOKENS = torch.randn(3, 5, generator=torch.Generator().manual_seed(9))
 
@@ -35,6 +44,20 @@ TOKENS = torch.randn(3, 5, generator=torch.Generator().manual_seed(9))
 def labels_like(student):
     """A class at each position that depends on the position's own values alone."""
     return (student.detach()[:, 0] > 0).long()
+
+
+def context(feature, mask):
+    torch.manual_seed(0)
+    block = GlobalContext(5)
+    torch.nn.init.normal_(block.expand.weight)
+    return block(feature, mask)
+
+
+def fgd_cells(feature, mask):
+    """Foreground and background of a box at the top left; cells of the input and of the map are the same."""
+    boxes = [torch.tensor([[0.0, 0.0, 2.0, 1.0]])] * len(feature)
+    size = tuple(feature.shape[2:])
+    return fgd_masks(boxes, size, size, mask)
 
 
 def maskd(student, teacher, mask=None):
@@ -55,6 +78,10 @@ PER_IMAGE = {
     'attention': lambda s, t, mask=None: attention_distance(attention_map(s), attention_map(t), mask),
     'attention of features': attention_distance,
     'diversity': lambda s, t, mask=None: attention_diversity(attention_map(s), attention_map(t), mask),
+    'fgd, features': lambda s, t, mask=None: sum(fgd_feature_distance(s, t, *fgd_cells(s, mask), mask=mask)),
+    'fgd, attention': lambda s, t, mask=None: fgd_attention_distance(s, t, mask=mask),
+    'fgd, context': lambda s, t, mask=None: 0.01 * generation_distance(context(s, mask), context(t, mask), mask),
+    'reviewkd': hierarchical_distance,
     'diversity target': lambda s, t, mask=None: mean_of_images(diversity_target(s, mask) * t, mask),
 }
 #: A mean over the positions of the whole batch
@@ -66,9 +93,20 @@ POOLED = {
     'dist, sigmoid': lambda s, t, mask=None: dist_distance(s, t, mask=mask, binary=True),
     'pkd': pearson_distance,
     'hint': mean_squared_distance,
+    'cirkd, memory': lambda s, t, mask=None: memory_divergence(s, t, TOKENS, mask=mask),
+    'crosskd, aligned': lambda s, t, mask=None: mean_squared_distance(align_statistics(s, t, mask), t, mask),
     'standardised': lambda s, t, mask=None: mean_squared_distance(batch_standardise(s, mask), t, mask),
 }
-LOSSES = PER_IMAGE | POOLED
+#: What a batch with an empty image is worth beside the batch without it
+OF_PAIRS = {'cirkd, pixels': (cross_image_divergence, 4 / 9)}
+OF_CELLS = {'freekd': (lambda s, t, mask=None: prompted_band_distance(s, t, TOKENS[None], mask), 1)}
+SHARES = (
+    {name: (loss, 2 / 3) for name, loss in PER_IMAGE.items()}
+    | {name: (loss, 1) for name, loss in POOLED.items()}
+    | OF_PAIRS
+    | OF_CELLS
+)
+LOSSES = {name: loss for name, (loss, _) in SHARES.items()}
 every_loss = pytest.mark.parametrize('loss', LOSSES.values(), ids=LOSSES)
 
 
@@ -162,14 +200,14 @@ def test_the_positions_of_all_images_make_one_table(loss):
     torch.testing.assert_close(gradient, by_table, rtol=1e-4, atol=1e-6)
 
 
-@every_loss
-def test_an_image_without_any_position_adds_zero(loss):
+@pytest.mark.parametrize(('loss', 'share'), SHARES.values(), ids=SHARES)
+def test_an_image_without_any_position_adds_zero(loss, share):
     student, teacher = maps()
     sizes = [(4, 5), (0, 0), (3, 3)]
     value, gradient = value_and_gradient(loss, student, teacher, mask=corners(sizes))
     kept = corners([sizes[0], sizes[2]])
     rest = loss(student[[0, 2]], teacher[[0, 2]], mask=kept)
-    torch.testing.assert_close(value, rest * 2 / 3 if loss in PER_IMAGE.values() else rest)
+    torch.testing.assert_close(value, rest * share)
     assert gradient[1].count_nonzero() == 0 and gradient.isfinite().all()
 
 
@@ -185,6 +223,28 @@ def test_a_mask_of_another_shape_is_refused(loss):
     student, teacher = maps()
     with pytest.raises(ValueError, match=r'mask \(3, 6, 7\) must have shape \(3, 7, 6\)'):
         loss(student, teacher, mask=torch.ones(3, 6, 7, dtype=torch.bool))
+
+
+def test_a_pair_of_images_is_compared_on_the_positions_of_both():
+    student, teacher = maps(images=2)
+    sizes = [(4, 5), (3, 3)]
+    value, gradient = value_and_gradient(cross_image_divergence, student, teacher, mask=corners(sizes))
+
+    def by_pair(features):
+        rows = [
+            [torch.nn.functional.normalize(x[n, :, :h, :w].flatten(1), dim=0) for n, (h, w) in enumerate(sizes)]
+            for x in (features, teacher)
+        ]
+        terms = []
+        for a in range(2):
+            for b in range(2):
+                own, other = ((side[a].T @ side[b] / 0.1).log_softmax(dim=1) for side in rows)
+                terms.append((other.exp() * (other - own)).sum(dim=1).mean())
+        return sum(terms) / 4
+
+    expected, written_out = value_and_gradient(by_pair, student)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(gradient, written_out, rtol=1e-4, atol=1e-6)
 
 
 def test_statistics_of_channels_are_those_of_the_positions_inside():
