@@ -75,6 +75,11 @@ def test_both_sides_have_the_gradient_of_the_cosine():
     torch.testing.assert_close(found, expected)
 
 
+def test_similarity_is_zero_where_no_position_counts():
+    mask = torch.tensor([[[True, True], [False, True]]])
+    torch.testing.assert_close(similarity_map(STUDENT, TEACHER, mask), torch.tensor([[[1.0, 0.0], [0.0, 0.6]]]))
+
+
 def test_below_the_floor_the_length_counts_as_constant():
     student = torch.full((1, 2, 1, 1), 1e-6, requires_grad=True)
     teacher = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)

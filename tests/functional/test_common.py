@@ -24,7 +24,7 @@ from mmadm.functional import (
     pearson_distance,
     prompted_band_distance,
 )
-from mmadm.functional.common import valid_mean
+from mmadm.functional.common import image_mean, valid_mean
 
 LOSSES = {
     'kl_divergence': kl_divergence,
@@ -106,3 +106,11 @@ def test_mean_over_valid_positions():
     assert valid_mean('f', values, torch.zeros(2, 2)).item() == 0
     with pytest.raises(ValueError, match=r'f: mask \(2,\) must have shape \(2, 2\)'):
         valid_mean('f', values, mask[0])
+
+
+def test_mean_over_the_positions_of_each_image():
+    values = torch.tensor([[1.0, 2.0], [3.0, 100.0], [7.0, 7.0]])
+    mask = torch.tensor([[True, True], [True, False], [False, False]])
+    assert image_mean(values, mask).item() == (1.5 + 3 + 0) / 3
+    assert image_mean(values).item() == 20
+    assert image_mean(values[:0]).item() == image_mean(values[:0], mask[:0]).item() == 0

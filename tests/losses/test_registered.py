@@ -40,7 +40,7 @@ def test_a_loss_is_its_function(kind, options, function):
 
 def every_loss(tmp_path):
     """Each registered loss by name."""
-    torch.save({'0': torch.randn(2, 4)}, tmp_path / 'tokens.pth')
+    torch.save({'0': torch.tensor([[1.0] * 4, [-1.0] * 4])}, tmp_path / 'tokens.pth')
     return {
         name: build(name, **({'tokens': str(tmp_path / 'tokens.pth')} if name == 'MaskedTokens' else {}))
         for name in losses.__all__
