@@ -28,7 +28,8 @@ from mmadm.utils.unwrap import unwrapped
 class NonFiniteGuardHook(Hook):
     """Guards the training of an ``mmadm.Distillation``.
 
-    Before training it checks that the work dir can be written to and that the labels fit the roles. When a loss is not
+    Before training it checks that optimiser, hooks and watched metrics fit several roles, that the work dir can be
+    written to and that the labels fit the roles. When a loss is not
     finite, it saves the state from before that iteration as ``last_good_iter_N.pth``, which can be resumed from, with
     the deploy role's file beside it; then the model raises its error.
 
