@@ -75,12 +75,5 @@ def plain_optimiser(model, lr=0.05, momentum=0.9):
 
 def train(model, steps=3, optimiser=None):
     """Run stock training steps on fixed batches, as a Runner would; return the logged losses of each."""
-    from mmengine.logging import MessageHub
-
     optimiser = optimiser or plain_optimiser(model)
-    logs = []
-    for step in range(steps):
-        MessageHub.get_current_instance().update_info('iter', step)
-        logs.append({k: float(v) for k, v in model.train_step(batch(seed=step), optimiser).items()})
-    MessageHub.get_current_instance().update_info('iter', 0)
-    return logs
+    return [{k: float(v) for k, v in model.train_step(batch(seed=step), optimiser).items()} for step in range(steps)]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,12 +12,13 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mmadm.adapters.blank_image import blank_image
-from mmadm.adapters.taps import Tap, overwritten, split_levels, tapped
-from mmadm.structures import RoleOutput
+from mmadm.adapters.taps import Reading, overwritten, tapped
+from mmadm.structures import BatchArea, GroundTruth, Kind, RoleFacts, RoleOutput, Tap, TapOutput, stride_of
 from mmadm.utils.errors import ConfigError, near_matches
 
 #: Side in pixels of the larger blank image of a model that states no size: a pyramid's level 7 keeps 4 x 4 positions
 LARGE_SIZE = 512
+_KINDS = {4: Kind.MAP, 3: Kind.TOKENS, 2: Kind.VECTORS}
 
 
 class Adapter(ABC):
@@ -29,60 +29,64 @@ class Adapter(ABC):
         named: Taps that have a name of their own.
     """
 
-    def __init__(self, name: str, named: dict[str, Tap]) -> None:
+    def __init__(self, name: str, named: Mapping[str, Reading]) -> None:
         self.name = name
-        self._named = named
+        self._named = dict(named)
+        #: module paths that put out the very tensors of a named tap, such as the convolution that scores classes
+        self._same_as: dict[str, str] = {}
+        self._strides: dict[Tap, list[tuple[float, float] | None]] = {}  # what a dry run found
         self._outgrew = False  # whether a dry run has needed the larger image
 
-    def tap(self, model: nn.Module, name: str) -> Tap:
-        """Find what a tap's name stands for.
+    def reading(self, model: nn.Module, tap: Tap) -> Reading:
+        """Find what a tap stands for.
 
         Args:
             model: The role's network.
-            name: ``logits``, ``boxes`` (detection), ``feats`` (neck, else backbone) or any module path, each with an
-                optional choice of levels such as ``feats[1:4]``.
+            tap: ``logits``, ``boxes`` (detection), ``feats`` (neck, else backbone) or any module path.
 
         Raises:
             ConfigError: If there is no such module; lists near matches.
         """
-        base, levels = split_levels(name)
-        found = self._named.get(base, Tap((base,)))
+        base = self._same_as.get(tap.base, tap.base)
+        found = self._named.get(base, Reading((base,)))
         if base and all(_has_module(model, path) for path in found.paths):
-            return replace(found, levels=levels)
+            return found
         if base in {'logits', 'boxes', *self._named}:
             raise ConfigError(f'role {self.name!r}: {self._lacks(model, base)}')
         valid = [*self._named, *(path for path, _ in model.named_modules() if path)]
         raise ConfigError(f'role {self.name!r} has no tap {base!r}; {near_matches(base, valid)}')
 
-    def paths(self, model: nn.Module, taps: Sequence[str]) -> list[str]:
+    def paths(self, model: nn.Module, taps: Iterable[Tap]) -> list[str]:
         """Module paths that taps look at."""
-        return [path for tap in taps for path in self.tap(model, tap).paths]
+        return [path for tap in taps for path in self.reading(model, tap).paths]
 
-    def loss(self, model: nn.Module, inputs: Tensor, data_samples: list[Any], taps: Sequence[str]) -> RoleOutput:
+    def loss(self, model: nn.Module, inputs: Tensor, data_samples: list[Any], taps: Sequence[Tap]) -> RoleOutput:
         """Run the stock training forward pass.
 
         Args:
             model: The role's network, in training mode.
-            inputs: Preprocessed images of shape (N, 3, H, W).
+            inputs: Preprocessed images of shape (N, C, H, W).
             data_samples: Stock data samples with ground truth.
-            taps: Names of the taps to read.
+            taps: The taps to read.
 
         Returns:
             Task losses, taps and what is known of the ground truth.
         """
-        with tapped(model, self._resolve(model, taps)) as collected:
+        area = batch_area(inputs, data_samples)  # before the model runs: some edit their samples
+        with tapped(model, self._readings(model, taps)) as collected:
             losses = model(inputs, data_samples, mode='loss')
-        return RoleOutput(losses, self._reached(collected), **self._facts(model, inputs, data_samples))
+        truth = self._truth(model, data_samples) if taps else GroundTruth()
+        return RoleOutput(losses, self._tap_outputs(model, collected, area), area, truth, data_samples)
 
     def features(
-        self, model: nn.Module, inputs: Tensor, taps: Sequence[str], data_samples: list[Any] | None = None
+        self, model: nn.Module, inputs: Tensor, taps: Sequence[Tap], data_samples: list[Any] | None = None
     ) -> RoleOutput:
         """Run only as much of the network as the taps need: no loss, no head beyond the last tap.
 
         Args:
             model: The role's network, in eval mode.
-            inputs: Preprocessed images of shape (N, 3, H, W).
-            taps: Names of the taps to read.
+            inputs: Preprocessed images of shape (N, C, H, W).
+            taps: The taps to read.
             data_samples: Stock data samples; only their meta information is read.
 
         Returns:
@@ -91,39 +95,48 @@ class Adapter(ABC):
         Raises:
             ConfigError: If a module exists but is not called as a module, such as a whole decode head.
         """
-        resolved = self._resolve(model, taps)
-        parts = {path.partition('.')[0] for tap in resolved.values() for path in tap.paths}
-        with torch.no_grad(), tapped(model, resolved) as collected:
+        readings = self._readings(model, taps)
+        parts = {path.partition('.')[0] for reading in readings.values() for path in reading.paths}
+        with torch.no_grad(), tapped(model, readings) as collected:
             if parts == {'backbone'}:
                 model.backbone(inputs)
             else:
                 self._run_heads(model, model.extract_feat(inputs), data_samples, parts)
-        return RoleOutput(taps=self._reached(collected), binary=self._binary(model))
+        area = batch_area(inputs, data_samples or [])
+        return RoleOutput(taps=self._tap_outputs(model, collected, area), area=area, data_samples=data_samples or [])
 
-    def probe(self, model: nn.Module, size: int, taps: Sequence[str]) -> RoleOutput:
-        """Read taps on one blank square image, to learn channels and sizes before training.
+    def score_regions(self, model: nn.Module, output: RoleOutput, rois: Tensor, tap: Tap) -> TapOutput:
+        """Score regions (n, 5) that another role sampled; only two-stage networks can."""
+        raise NotImplementedError(f'role {self.name!r}: {type(model).__name__} scores no regions')
+
+    def scores_regions(self, tap: Tap) -> bool:
+        """Whether a tap is of the regions that a learner samples, so that two roles need the same ones."""
+        return False
+
+    def probe(self, model: nn.Module, size: int, taps: Sequence[Tap]) -> RoleFacts:
+        """Read taps on one blank square image, to learn channels, sizes and strides before training.
 
         Warns of a tap that is read after another module has changed it in place.
 
         Args:
             model: The role's network, in eval mode.
             size: Side of the image in pixels. A network that does not take it gets one of the size that it states.
-            taps: Names of the taps to read.
+            taps: The taps to read.
 
         Raises:
             ConfigError: If a tap does not exist, or no image goes through the network.
         """
-        with overwritten(model, self._resolve(model, taps)) as changed:
+        with overwritten(model, self._readings(model, taps)) as changed:
             found = self._dry_run(model, (size, size), taps)
-        for tap in sorted(changed):
+        for tap in sorted(map(str, changed)):
             MMLogger.get_current_instance().warning(
                 f'role {self.name!r}: what is read at tap {tap!r} is changed in place by a later module, such as '
                 'ReLU(inplace=True): distillers see the changed value. Tap the module before it, or that later one.'
             )
+        self._strides.update({tap: list(output.strides) for tap, output in found.taps.items()})
         shapes = tuple(tuple(parameter.shape) for parameter in model.parameters())
-        return replace(
-            found, architecture=shapes, classes=self._class_channels(model), new_head=partial(self.new_head, model)
-        )
+        heads = partial(self.new_head, model), partial(self.head_loss, model)
+        return RoleFacts(found, shapes, self._class_channels(model), *heads)
 
     def new_head(self, model: nn.Module) -> nn.Module:
         """Make another head of the role's own kind, for features that are not the role's own.
@@ -136,7 +149,13 @@ class Adapter(ABC):
             'and single-stage detectors have'
         )
 
-    def _dry_run(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
+    def head_loss(
+        self, model: nn.Module, head: nn.Module, features: list[Tensor], data_samples: Sequence[Any]
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Task losses of a head that :meth:`new_head` made on given features, and its logits by level."""
+        raise NotImplementedError(f'role {self.name!r}: see new_head')
+
+    def _dry_run(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         """Read taps on a small blank image; on a larger one if that is too small for a network, or its size fixed."""
         own, failed = _own_size(model), None
         for shape in [own] if self._outgrew else [size, own]:
@@ -147,46 +166,74 @@ class Adapter(ABC):
             except Exception as error:  # networks fail in many ways; the larger image shows if the size is to blame
                 failed, self._outgrew = error, True
         raise ConfigError(
-            f'role {self.name!r}: no blank image goes through {type(model).__name__} up to {", ".join(taps)}, '
-            f'neither of {size[0]} x {size[1]} pixels nor of {own[0]} x {own[1]} ({type(failed).__name__}: '
-            f'{failed}). The latter is `data_preprocessor.size`, else `backbone.img_size`, else {LARGE_SIZE}: set '
-            'these right if the network takes one size only, or tap another module.'
+            f'role {self.name!r}: no blank image goes through {type(model).__name__} up to '
+            f'{", ".join(map(str, taps))}, neither of {size[0]} x {size[1]} pixels nor of {own[0]} x {own[1]} '
+            f'({type(failed).__name__}: {failed}). The latter is `data_preprocessor.size`, else `backbone.img_size`, '
+            f'else {LARGE_SIZE}: set these right if the network takes one size only, or tap another module.'
         ) from failed
 
-    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
+    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         return self.features(model, blank_image(model, size), taps)
 
     @abstractmethod
     def _lacks(self, model: nn.Module, tap: str) -> str:
         """Say why there is no tap ``logits``, ``boxes`` or another named one, and what to do."""
 
-    @abstractmethod
-    def _binary(self, model: nn.Module) -> bool:
-        """Whether logits go through a sigmoid per class."""
-
     def _class_channels(self, model: nn.Module) -> int | None:
         """Channels K of class maps (N, K, h, w); None for a model that scores regions, queries or masks."""
         return None
 
     @abstractmethod
-    def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-        """Fields of a RoleOutput that come from the data samples."""
+    def _truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
+        """What the data samples know."""
 
     @abstractmethod
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         """Run the parts beyond the neck that hold a tap."""
 
-    def _resolve(self, model: nn.Module, taps: Sequence[str]) -> dict[str, Tap]:
-        return {tap: self.tap(model, tap) for tap in taps}
+    def _readings(self, model: nn.Module, taps: Iterable[Tap]) -> dict[Tap, Reading]:
+        return {tap: self.reading(model, tap) for tap in taps}
 
-    def _reached(self, collected: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
+    def _tap_outputs(
+        self, model: nn.Module, collected: Mapping[Tap, list[Tensor]], area: BatchArea
+    ) -> dict[Tap, TapOutput]:
+        """Say of every tap what it gave and where it lies.
+
+        Raises:
+            ConfigError: If a tap gave nothing, or tensors of which nothing is known.
+        """
+        found = {}
         for tap, tensors in collected.items():
             if not tensors:
                 raise ConfigError(
-                    f'role {self.name!r}: tap {tap!r} gave no tensor. Its module has no such level or is not called '
-                    'as a module (a whole decode head never is): tap one of its children, `logits` or `feats`.'
+                    f'role {self.name!r}: tap {str(tap)!r} gave no tensor. Its module has no such level or is not '
+                    'called as a module (a whole decode head never is): tap one of its children, `logits` or `feats`.'
                 )
-        return collected
+            kind = self.reading(model, tap).kind or _KINDS.get(tensors[0].dim())
+            if kind is None:
+                raise ConfigError(
+                    f'role {self.name!r}: tap {str(tap)!r} gives tensors of {tensors[0].dim()} dimensions; maps '
+                    '(N, C, h, w), tokens (N, L, C) and vectors (N, C) can be compared'
+                )
+            if kind is Kind.TOKENS:  # channels come second, as everywhere
+                tensors = [tensor.transpose(1, 2) for tensor in tensors]
+            known = self._strides.get(tap, [])
+            if len(known) != len(tensors):
+                known = [None] * len(tensors)
+            strides = [
+                stride_of(tuple(tensor.shape[2:]), area.padded, stride) if tensor.dim() == 4 else None
+                for tensor, stride in zip(tensors, known, strict=True)
+            ]
+            found[tap] = TapOutput(kind, tensors, tuple(strides))
+        return found
+
+
+def batch_area(inputs: Tensor, data_samples: Sequence[Any]) -> BatchArea:
+    """Where the images of a batch lie, by the ``img_shape`` that stock preprocessors note before they pad."""
+    padded = tuple(inputs.shape[2:])
+    shapes = [tuple(sample.get('img_shape', padded)[:2]) for sample in data_samples]
+    inside = [tuple(min(side, limit) for side, limit in zip(shape, padded, strict=True)) for shape in shapes]
+    return BatchArea(padded, tuple(inside) or (padded,) * inputs.shape[0])
 
 
 def _own_size(model: Any) -> tuple[int, int]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
+from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.detection import feats_path, ground_truth
-from mmadm.adapters.taps import Tap, tapped
+from mmadm.adapters.taps import Reading, tapped
+from mmadm.structures import GroundTruth, Kind, RoleOutput, Tap
 from mmadm.utils.versions import require
 
 
@@ -19,7 +22,8 @@ class DenseAdapter(Adapter):
     """Runs a stock single-stage detector.
 
     ``logits`` gives for each level (N * A, K, h, w) before the sigmoid, with the A priors of a position folded into the
-    batch; ``boxes`` the regression maps as the head puts them out in training, of VFNet the refined ones.
+    batch; ``boxes`` the regression maps as the head puts them out in training, of VFNet the refined ones, and of heads
+    with distributions (GFL) one map (N * 4, bins, h, w) with the four sides of a position in the batch.
 
     Args:
         name: The role's name, for error messages.
@@ -32,7 +36,7 @@ class DenseAdapter(Adapter):
     def __init__(self, name: str, model: nn.Module) -> None:
         require('mmdet')
         self._head_path = 'mask_head' if model.bbox_head is None else 'bbox_head'
-        super().__init__(name, {'feats': Tap((feats_path(model),)), **_head_taps(model.bbox_head)})
+        super().__init__(name, {'feats': Reading((feats_path(model),)), **_head_readings(model.bbox_head)})
 
     def new_head(self, model: nn.Module) -> nn.Module:
         """Make another head with the settings of this one and weights of its own."""
@@ -51,22 +55,41 @@ class DenseAdapter(Adapter):
             'GFLHead, RepPointsHead, RTMDetHead, ...; not TOODHead and guided anchors). Tap `feats` or a module path.'
         )
 
-    def _binary(self, model: nn.Module) -> bool:
-        return bool(getattr(self._head(model), 'use_sigmoid_cls', False))
-
     def _class_channels(self, model: nn.Module) -> int | None:
         return self._head(model).cls_out_channels if 'logits' in self._named else None
 
-    def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-        loss = partial(_head_loss, self._named.get('logits'), data_samples)
-        return {'truth': partial(ground_truth, inputs, data_samples), 'binary': self._binary(model), 'head_loss': loss}
+    def _truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
+        return ground_truth(data_samples)
+
+    def head_loss(
+        self, model: nn.Module, head: nn.Module, features: list[Tensor], data_samples: Sequence[Any]
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Task losses of another head, those of all levels added up, and its logits; see :meth:`Adapter.head_loss`."""
+        logits = Tap(self.name, 'logits')
+        with tapped(nn.ModuleDict({'bbox_head': head}), {logits: self._named['logits']}) as collected:
+            losses = head.loss(tuple(features), data_samples)
+        summed = {key: sum(value) if isinstance(value, list | tuple) else value for key, value in losses.items()}
+        return summed, collected[logits]
+
+    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
+        """Read taps on one blank image, and find modules that put out class scores or boxes themselves."""
+        named = {Tap(self.name, base): self._named[base] for base in ('logits', 'boxes') if base in self._named}
+        inside = {tap: Reading((tap.base,)) for tap in taps if tap.base.startswith('bbox_head.')}
+        if named and inside:
+            with torch.no_grad(), tapped(model, {**named, **inside}) as seen:
+                self._head(model)(model.extract_feat(blank_image(model, size)))
+            for tap in inside:
+                for other in named:
+                    if [t.data_ptr() for t in seen[tap]] == [t.data_ptr() for t in seen[other]]:
+                        self._same_as[tap.base] = other.base
+        return super()._probe(model, size, taps)
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if self._head_path in parts:
             self._head(model)(features)
 
 
-def _head_taps(head: nn.Module | None) -> dict[str, Tap]:
+def _head_readings(head: nn.Module | None) -> dict[str, Reading]:
     """Taps of a head that puts out a list of classification maps, then a list of regression maps."""
     from mmdet.models.dense_heads import CenterNetUpdateHead, GuidedAnchorHead, RepPointsHead, TOODHead, VFNetHead
     from mmdet.models.dense_heads.anchor_free_head import AnchorFreeHead
@@ -76,12 +99,17 @@ def _head_taps(head: nn.Module | None) -> dict[str, Tap]:
     if not isinstance(head, AnchorHead | AnchorFreeHead) or isinstance(head, TOODHead | GuidedAnchorHead):
         return {}
     scaled = getattr(head, 'norm_on_bbox', False) or isinstance(head, CenterNetUpdateHead)
+    bins = head.reg_max + 1 if hasattr(head, 'integral') else None
+    kind = Kind.BOX_DISTRIBUTIONS if bins else Kind.BOXES
     # VFNet refines its boxes; in training it puts out the first ones before them
-    boxes = Tap(('bbox_head',), partial(_box_maps, head, -1 if isinstance(head, VFNetHead) else 1, scaled))
+    index = -1 if isinstance(head, VFNetHead) else 1
+    boxes = Reading(('bbox_head',), partial(_box_maps, head, index, scaled, bins), kind)
     if isinstance(head, RepPointsHead):
         # in eval mode the head puts out boxes, not points: read the two convolutions, alternating by level
-        boxes = Tap(('bbox_head.reppoints_pts_init_out', 'bbox_head.reppoints_pts_refine_out'))
-    return {'logits': Tap(('bbox_head',), partial(_class_maps, head.cls_out_channels)), 'boxes': boxes}
+        boxes = Reading(('bbox_head.reppoints_pts_init_out', 'bbox_head.reppoints_pts_refine_out'), kind=kind)
+    scores = Kind.SIGMOID_SCORES if getattr(head, 'use_sigmoid_cls', False) else Kind.SOFTMAX_SCORES
+    logits = Reading(('bbox_head',), partial(_class_maps, head.cls_out_channels), scores)
+    return {'logits': logits, 'boxes': boxes}
 
 
 def _class_maps(classes: int, _args: Any, _kwargs: Any, output: Any) -> Iterable[Tensor]:
@@ -90,18 +118,12 @@ def _class_maps(classes: int, _args: Any, _kwargs: Any, output: Any) -> Iterable
         yield scores.reshape(-1, classes, *scores.shape[2:])
 
 
-def _box_maps(head: Any, index: int, scaled: bool, _args: Any, _kwargs: Any, output: Any) -> Iterable[Tensor]:
+def _box_maps(
+    head: Any, index: int, scaled: bool, bins: int | None, _args: Any, _kwargs: Any, output: Any
+) -> Iterable[Tensor]:
+    if bins:  # (N, sides * bins, h, w): one distribution for each side
+        return [boxes.reshape(-1, bins, *boxes.shape[2:]) for boxes in output[index]]
     # in eval mode FCOS with normalised boxes puts out pixels, in training multiples of the stride
     if head.training or not scaled:
         return output[index]
     return [boxes / stride[0] for boxes, stride in zip(output[index], head.prior_generator.strides, strict=True)]
-
-
-def _head_loss(
-    logits: Tap, data_samples: list[Any], head: Any, features: list[Tensor]
-) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Task losses of another head, those of all levels added up, and its logits."""
-    with tapped(nn.ModuleDict({'bbox_head': head}), {'logits': logits}) as collected:
-        losses = head.loss(tuple(features), data_samples)
-    summed = {key: sum(value) if isinstance(value, list | tuple) else value for key, value in losses.items()}
-    return summed, collected['logits']

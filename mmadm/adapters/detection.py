@@ -1,11 +1,12 @@
-"""What the adapters of all MMDetection models share: ground truth, image areas, blank samples."""
+"""What the adapters of all MMDetection models share: ground truth and blank samples."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+
+from mmadm.structures import GroundTruth
 
 
 def feats_path(model: nn.Module) -> str:
@@ -13,22 +14,15 @@ def feats_path(model: nn.Module) -> str:
     return 'neck' if getattr(model, 'with_neck', False) else 'backbone'
 
 
-def ground_truth(inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-    """What a RoleOutput tells of the ground truth: the area of each image before padding, and its objects.
+def ground_truth(data_samples: list[Any]) -> GroundTruth:
+    """The objects of each image.
 
     Args:
-        inputs: Preprocessed images of shape (N, 3, H, W).
         data_samples: Preprocessed ``DetDataSample``, one for each image.
     """
-    valid = torch.zeros(inputs.shape[0], *inputs.shape[2:], dtype=torch.bool, device=inputs.device)
-    for mask, sample in zip(valid, data_samples, strict=True):
-        mask[: sample.img_shape[0], : sample.img_shape[1]] = True
     instances = [sample.gt_instances for sample in data_samples]
-    return {
-        'valid': valid,
-        'gt_boxes': [objects.bboxes for objects in instances],
-        'gt_labels': [objects.labels for objects in instances],
-    }
+    boxes = [getattr(objects.bboxes, 'tensor', objects.bboxes) for objects in instances]
+    return GroundTruth(boxes=boxes, box_labels=[objects.labels for objects in instances])
 
 
 def blank_samples(count: int, size: tuple[int, int]) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 from mmadm.adapters.base import Adapter
 from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.detection import blank_samples, feats_path, ground_truth
-from mmadm.adapters.taps import Tap
-from mmadm.structures import RoleOutput
+from mmadm.adapters.taps import Reading
+from mmadm.structures import GroundTruth, RoleOutput, Tap
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.versions import require
 
@@ -33,14 +32,14 @@ class DetrAdapter(Adapter):
 
     def __init__(self, name: str, model: nn.Module) -> None:
         require('mmdet')
-        super().__init__(name, {'feats': Tap((feats_path(model),))})
+        super().__init__(name, {'feats': Reading((feats_path(model),))})
 
-    def tap(self, model: nn.Module, name: str) -> Tap:
-        """Find what a tap's name stands for; see :meth:`Adapter.tap`."""
-        found = super().tap(model, name)
+    def reading(self, model: nn.Module, tap: Tap) -> Reading:
+        """Find what a tap stands for; see :meth:`Adapter.reading`."""
+        found = super().reading(model, tap)
         return replace(found, read=_token_maps) if found.paths[0].startswith('encoder') else found
 
-    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
+    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         """Read taps on one blank image."""
         return self.features(model, blank_image(model, size), taps, blank_samples(1, size))
 
@@ -51,11 +50,8 @@ class DetrAdapter(Adapter):
             'Tap `feats`, `encoder` or a module path.'
         )
 
-    def _binary(self, model: nn.Module) -> bool:
-        return True
-
-    def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-        return {'truth': partial(ground_truth, inputs, data_samples), 'binary': True}
+    def _truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
+        return ground_truth(data_samples)
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if parts <= {'backbone', 'neck'}:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
 from mmadm.adapters.blank_image import blank_image
-from mmadm.adapters.taps import Tap
-from mmadm.structures import RoleOutput
+from mmadm.adapters.taps import Reading
+from mmadm.structures import GroundTruth, Kind, RoleOutput, Tap
 from mmadm.utils.versions import require
 
 
@@ -36,11 +35,17 @@ class SegmentationAdapter(Adapter):
             self._head_path += f'.{len(model.decode_head) - 1}'
         feats = 'neck' if getattr(model, 'with_neck', False) else 'backbone'
         # mmseg calls head.forward() itself, so a hook on the head never fires; its last convolution's does
-        classifier = (f'{self._head_path}.conv_seg',)
-        named = {'logits': Tap(classifier), 'pre_logits': Tap(classifier, _first_argument), 'feats': Tap((feats,))}
+        classifier = f'{self._head_path}.conv_seg'
+        scores = Kind.SIGMOID_SCORES if _scores_by_sigmoid(self._head(model)) else Kind.SOFTMAX_SCORES
+        named = {
+            'logits': Reading((classifier,), kind=scores),
+            'pre_logits': Reading((classifier,), _first_argument),
+            'feats': Reading((feats,)),
+        }
         # heads of masks (Mask2Former, MaskFormer)
         self._wants_samples = 'batch_data_samples' in signature(_stages(model)[0].forward).parameters
         super().__init__(name, named)
+        self._same_as[classifier] = 'logits'
 
     def new_head(self, model: nn.Module) -> nn.Module:
         """Make another classifier, a 1x1 convolution like ``conv_seg``."""
@@ -52,14 +57,14 @@ class SegmentationAdapter(Adapter):
         nn.init.zeros_(classifier.bias)
         return classifier
 
-    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
+    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         """Read taps on one blank image; every pixel has the first class."""
         from mmseg.structures import SegDataSample
 
         blank = SegDataSample(metainfo=dict(img_shape=size, pad_shape=size))
         found = self.features(model, blank_image(model, size), taps, [blank])
-        labels = torch.zeros(1, *size, dtype=torch.long)
-        return replace(found, truth=lambda: {'labels': labels, 'valid': labels == 0})
+        truth = GroundTruth(torch.zeros(1, *size, dtype=torch.long), getattr(self._head(model), 'ignore_index', 255))
+        return replace(found, truth=truth)
 
     def _head(self, model: nn.Module) -> Any:
         return model.get_submodule(self._head_path)
@@ -69,27 +74,20 @@ class SegmentationAdapter(Adapter):
             return 'a segmentor has no tap `boxes`; tap `logits`, `feats` or a module path.'
         return f'{type(self._head(model)).__name__} has no `conv_seg`, so no tap `{tap}`; tap `feats` or a module path.'
 
-    def _binary(self, model: nn.Module) -> bool:
-        head = self._head(model)
-        if head.out_channels == 1:  # stock mmseg predicts a single channel by a sigmoid, whatever it has learnt from
-            return True
-        # heads that classify masks (Mask2Former) have other losses, and no logits of pixels
-        losses = getattr(head, 'loss_decode', None)
-        listed = losses if isinstance(losses, nn.ModuleList) else [losses]
-        # DiceLoss has use_sigmoid too, but stands beside the loss that says what the scores are
-        kinds = ('CrossEntropyLoss', 'FocalLoss')
-        return any(type(loss).__name__ in kinds and loss.use_sigmoid for loss in listed)
-
     def _class_channels(self, model: nn.Module) -> int | None:
         head = self._head(model)
         return head.out_channels if hasattr(head, 'conv_seg') else None
 
-    def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-        return {
-            'truth': partial(_labelled, data_samples, self._head(model).ignore_index),
-            'binary': self._binary(model),
-            'head_loss': partial(_classifier_loss, self._head(model), data_samples),
-        }
+    def _truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
+        labels = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
+        return GroundTruth(labels, self._head(model).ignore_index)
+
+    def head_loss(
+        self, model: nn.Module, head: nn.Module, features: list[Tensor], data_samples: Sequence[Any]
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Task losses of another classifier with the head's own criterion; see :meth:`Adapter.head_loss`."""
+        logits = head(features[0])
+        return self._head(model).loss_by_feat(logits, data_samples), [logits]
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         """Run the heads that hold a tap; a cascade's later stages take the former stage's logits too."""
@@ -104,10 +102,16 @@ class SegmentationAdapter(Adapter):
                 head.forward(features)
 
 
-def _labelled(data_samples: list[Any], ignore_index: int) -> dict[str, Tensor]:
-    """What a RoleOutput tells of the ground truth: class ids, and where there are any."""
-    labels = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
-    return {'labels': labels, 'valid': labels != ignore_index}
+def _scores_by_sigmoid(head: Any) -> bool:
+    """Whether a decode head's logits go through a sigmoid per class."""
+    if getattr(head, 'out_channels', None) == 1:  # stock mmseg predicts a single channel so, whatever it learnt from
+        return True
+    # heads that classify masks (Mask2Former) have other losses, and no logits of pixels
+    losses = getattr(head, 'loss_decode', None)
+    listed = losses if isinstance(losses, nn.ModuleList) else [losses]
+    # DiceLoss has use_sigmoid too, but stands beside the loss that says what the scores are
+    kinds = ('CrossEntropyLoss', 'FocalLoss')
+    return any(type(loss).__name__ in kinds and loss.use_sigmoid for loss in listed)
 
 
 def _stages(model: nn.Module) -> list[Any]:
@@ -125,11 +129,3 @@ def _sized(data_samples: Sequence[Any]) -> list[Any]:
 
 def _first_argument(args: Any, _kwargs: Any, _output: Any) -> list[Tensor]:
     return [args[0]]
-
-
-def _classifier_loss(
-    head: Any, data_samples: list[Any], classifier: nn.Module, features: list[Tensor]
-) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Task losses of another classifier with the head's own criterion."""
-    logits = classifier(features[0])
-    return head.loss_by_feat(logits, data_samples), [logits]

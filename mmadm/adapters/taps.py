@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from mmadm.utils.errors import ConfigError
+from mmadm.structures import Kind, Tap
 
 
 def tensors_of(output: Any) -> Iterator[Tensor]:
@@ -27,55 +26,39 @@ def tensors_of(output: Any) -> Iterator[Tensor]:
 
 
 def all_outputs(_args: Any, _kwargs: Any, output: Any) -> Iterable[Tensor]:
-    """Read every tensor that a module puts out; see :class:`Tap`."""
+    """Read every tensor that a module puts out; see :class:`Reading`."""
     return tensors_of(output)
 
 
 @dataclass(frozen=True)
-class Tap:
-    """What to read, and where.
+class Reading:
+    """What to read of a network for a tap, and what it is.
 
     Attributes:
         paths: Modules to look at; tensors come in the order of the calls.
         read: Picks tensors from a call's positional arguments, keyword arguments and output.
-        levels: Which of all the tensors to keep.
+        kind: What the tensors are; None if their shape says it.
     """
 
     paths: tuple[str, ...]
     read: Callable[[Any, Any, Any], Iterable[Tensor]] = all_outputs
-    levels: slice = field(default_factory=lambda: slice(None))
-
-
-def split_levels(tap: str) -> tuple[str, slice]:
-    """Split ``feats[1:4]`` into ``feats`` and the levels 1 to 3; ``feats[0]`` is one level, ``feats`` is all.
-
-    Raises:
-        ConfigError: If what stands in the brackets is neither an index nor a range.
-    """
-    base, bracket, inside = tap.partition('[')
-    if not bracket:
-        return tap, slice(None)
-    found = re.fullmatch(r'(-?\d*)(:?)(-?\d*)\]', inside)
-    if not found or not any(found.groups()):
-        raise ConfigError(f'tap {tap!r}: levels are chosen by feats[0] or feats[1:4]')
-    first, colon, last = found.groups()
-    if colon:
-        return base, slice(int(first) if first else None, int(last) if last else None)
-    return base, slice(int(first), int(first) + 1 or None)
+    kind: Kind | None = None
 
 
 @contextmanager
-def _hooked(model: nn.Module, taps: Mapping[str, Tap], use: Callable[[str, Iterable[Tensor]], None]) -> Iterator[None]:
-    """Call ``use`` with a tap's name and tensors whenever one of its modules has run in the block."""
+def _hooked(
+    model: nn.Module, readings: Mapping[Tap, Reading], use: Callable[[Tap, Iterable[Tensor]], None]
+) -> Iterator[None]:
+    """Call ``use`` with a tap and its tensors whenever one of its modules has run in the block."""
 
-    def read(name: str, _module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def read(tap: Tap, _module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """Hand on what one call of a tapped module gives."""
-        use(name, taps[name].read(args, kwargs, output))
+        use(tap, readings[tap].read(args, kwargs, output))
 
     handles = [
-        model.get_submodule(path).register_forward_hook(partial(read, name), with_kwargs=True)
-        for name, tap in taps.items()
-        for path in tap.paths
+        model.get_submodule(path).register_forward_hook(partial(read, tap), with_kwargs=True)
+        for tap, reading in readings.items()
+        for path in reading.paths
     ]
     try:
         yield
@@ -85,48 +68,48 @@ def _hooked(model: nn.Module, taps: Mapping[str, Tap], use: Callable[[str, Itera
 
 
 @contextmanager
-def tapped(model: nn.Module, taps: Mapping[str, Tap]) -> Iterator[dict[str, list[Tensor]]]:
+def tapped(model: nn.Module, readings: Mapping[Tap, Reading]) -> Iterator[dict[Tap, list[Tensor]]]:
     """Collect the tensors of taps while the block runs.
 
     Hooks live only inside the block: deepcopy (EMA) and compilation stay safe and no feature outlives the step.
 
     Args:
         model: The network.
-        taps: Taps by name.
+        readings: What to read, by tap.
 
     Yields:
-        Tensors by tap name, in the order of the calls. Filled during the block, cut to the levels at its end.
+        Tensors by tap, in the order of the calls. Filled during the block, cut to the tap's levels at its end.
     """
-    collected: dict[str, list[Tensor]] = {name: [] for name in taps}
+    collected: dict[Tap, list[Tensor]] = {tap: [] for tap in readings}
 
-    def keep(name: str, tensors: Iterable[Tensor]) -> None:
+    def keep(tap: Tap, tensors: Iterable[Tensor]) -> None:
         """Add what one call of a tapped module gives."""
-        collected[name].extend(tensors)
+        collected[tap].extend(tensors)
 
-    with _hooked(model, taps, keep):
+    with _hooked(model, readings, keep):
         yield collected
-    for name, tap in taps.items():
-        collected[name] = collected[name][tap.levels]
+    for tap in readings:
+        collected[tap] = collected[tap][tap.first : tap.stop]
 
 
 @contextmanager
-def overwritten(model: nn.Module, taps: Mapping[str, Tap]) -> Iterator[set[str]]:
+def overwritten(model: nn.Module, readings: Mapping[Tap, Reading]) -> Iterator[set[Tap]]:
     """Find the taps whose tensors a later in-place operation changes while the block runs, such as ``ReLU(inplace)``.
 
     Args:
         model: The network.
-        taps: Taps by name.
+        readings: What to read, by tap.
 
     Yields:
-        Names of such taps; filled at the end of the block.
+        Such taps; filled at the end of the block.
     """
-    found: set[str] = set()
-    seen: list[tuple[str, Tensor, int]] = []
+    found: set[Tap] = set()
+    seen: list[tuple[Tap, Tensor, int]] = []
 
-    def note(name: str, tensors: Iterable[Tensor]) -> None:
+    def note(tap: Tap, tensors: Iterable[Tensor]) -> None:
         """Remember in which version a tensor is read."""
-        seen.extend((name, tensor, tensor._version) for tensor in tensors)
+        seen.extend((tap, tensor, tensor._version) for tensor in tensors)
 
-    with _hooked(model, taps, note):
+    with _hooked(model, readings, note):
         yield found
-    found.update(name for name, tensor, version in seen if tensor._version != version)
+    found.update(tap for tap, tensor, version in seen if tensor._version != version)

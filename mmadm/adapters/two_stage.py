@@ -10,17 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmadm.adapters.base import Adapter
+from mmadm.adapters.base import Adapter, batch_area
 from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.detection import blank_samples, feats_path, ground_truth
-from mmadm.adapters.taps import Tap, split_levels, tapped
-from mmadm.structures import RoleOutput
+from mmadm.adapters.taps import Reading, tapped
+from mmadm.structures import GroundTruth, Kind, RoleOutput, Tap, TapOutput
 from mmadm.utils.errors import ConfigError
-from mmadm.utils.modes import evaluating
+from mmadm.utils.eval_mode import evaluating
 from mmadm.utils.versions import require
-
-_ON_ROIS = ('logits', 'boxes')
-_LEVELS, _REGIONS = 'levels', 'regions'
 
 
 class TwoStageAdapter(Adapter):
@@ -40,56 +37,68 @@ class TwoStageAdapter(Adapter):
 
     def __init__(self, name: str, model: nn.Module) -> None:
         require('mmdet')
-        named = {'feats': Tap((feats_path(model),))}
+        named = {'feats': Reading((feats_path(model),))}
         head = model.roi_head
         self._stage = f'.{len(head.bbox_head) - 1}' if isinstance(head.bbox_head, nn.ModuleList) else ''
         if _scores_regions(head):
             bbox_head = (f'roi_head.bbox_head{self._stage}',)
-            named['logits'] = Tap(bbox_head, partial(_nth, 0))
-            named['boxes'] = Tap(bbox_head, partial(_nth, 1))
+            loss = getattr(self._head(model), 'loss_cls', None)
+            scores = Kind.SIGMOID_SCORES if getattr(loss, 'use_sigmoid', False) else Kind.SOFTMAX_SCORES
+            named['logits'] = Reading(bbox_head, partial(_nth, 0), scores)
+            named['boxes'] = Reading(bbox_head, partial(_nth, 1), Kind.BOXES)
         super().__init__(name, named)
 
-    def loss(self, model: nn.Module, inputs: Tensor, data_samples: list[Any], taps: Sequence[str]) -> RoleOutput:
+    def loss(self, model: nn.Module, inputs: Tensor, data_samples: list[Any], taps: Sequence[Tap]) -> RoleOutput:
         """Run the stock training forward pass; see :meth:`Adapter.loss`. Adds the sampled regions if they are used."""
-        if not any(_on_rois(tap) for tap in taps):
+        if not any(map(self.scores_regions, taps)):
             return super().loss(model, inputs, data_samples, taps)
-        extractor = Tap((f'roi_head.bbox_roi_extractor{self._stage}',), _regions)
-        inner = {_LEVELS: self._named['feats'], _REGIONS: extractor}
-        with tapped(model, {**self._resolve(model, taps), **inner}) as collected:
+        levels, regions = Tap(self.name, 'neck levels'), Tap(self.name, 'regions')
+        extractor = Reading((f'roi_head.bbox_roi_extractor{self._stage}',), _regions)
+        inner = {levels: self._named['feats'], regions: extractor}
+        area = batch_area(inputs, data_samples)
+        with tapped(model, {**self._readings(model, taps), **inner}) as collected:
             losses = model(inputs, data_samples, mode='loss')
-        levels, regions = collected.pop(_LEVELS), collected.pop(_REGIONS)
-        score = partial(_score, model.roi_head, levels, _metas(data_samples))
-        rois = regions[0] if regions else levels[0].new_zeros(0, 5)
-        if not regions:  # a cascade ends its loss at a stage that gets no region
-            collected.update({tap: [score(rois, tap)] for tap in taps if _on_rois(tap)})
-        facts = self._facts(model, inputs, data_samples)
-        return RoleOutput(losses, self._reached(collected), rois=rois, on_rois=score, **facts)
+        maps, sampled = collected.pop(levels), collected.pop(regions)
+        rois = sampled[0] if sampled else maps[0].new_zeros(0, 5)
+        if not sampled:  # a cascade ends its loss at a stage that gets no region
+            score = partial(_score, model.roi_head, maps, _metas(data_samples), rois)
+            collected.update({tap: [score(tap.base)] for tap in taps if self.scores_regions(tap)})
+        found = self._tap_outputs(model, collected, area)
+        return RoleOutput(losses, found, area, self._truth(model, data_samples), data_samples, rois, levels=maps)
 
     def features(
-        self, model: nn.Module, inputs: Tensor, taps: Sequence[str], data_samples: list[Any] | None = None
+        self, model: nn.Module, inputs: Tensor, taps: Sequence[Tap], data_samples: list[Any] | None = None
     ) -> RoleOutput:
-        """Run only as much as the taps need; see :meth:`Adapter.features`. Regions are scored when a learner asks."""
-        asked = [tap for tap in taps if _on_rois(tap)]
-        self._resolve(model, asked)
-        rest = {tap: self.tap(model, tap) for tap in taps if tap not in asked}
+        """Run only as much as the taps need; see :meth:`Adapter.features`. Regions are scored later."""
+        asked = [tap for tap in taps if self.scores_regions(tap)]
+        self._readings(model, asked)
+        rest = self._readings(model, [tap for tap in taps if tap not in asked])
         if not asked:
             return super().features(model, inputs, taps, data_samples)
-        parts = {path.partition('.')[0] for tap in rest.values() for path in tap.paths}
+        parts = {path.partition('.')[0] for reading in rest.values() for path in reading.paths}
         with torch.no_grad(), tapped(model, rest) as collected:
             levels = model.extract_feat(inputs)
             self._run_heads(model, levels, data_samples, parts)
-        score = partial(_score, model.roi_head, levels, _metas(data_samples or []))
-        return RoleOutput(taps=self._reached(collected), binary=self._binary(model), on_rois=score)
+        area = batch_area(inputs, data_samples or [])
+        found = self._tap_outputs(model, collected, area)
+        return RoleOutput(taps=found, area=area, data_samples=data_samples or [], levels=levels)
 
-    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[str]) -> RoleOutput:
+    def scores_regions(self, tap: Tap) -> bool:
+        """Whether a tap is of the regions that a learner samples; see :meth:`Adapter.scores_regions`."""
+        return tap.base in ('logits', 'boxes')
+
+    def score_regions(self, model: nn.Module, output: RoleOutput, rois: Tensor, tap: Tap) -> TapOutput:
+        """Score the regions that another role sampled, without gradient; see :meth:`Adapter.score_regions`."""
+        scores = _score(model.roi_head, output.levels, _metas(output.data_samples), rois, tap.base)
+        return TapOutput(self.reading(model, tap).kind, [scores], (None,))
+
+    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         """Read taps on one blank image; its regions are the whole image."""
         found = self.features(model, blank_image(model, size), taps, blank_samples(1, size))
-        if found.on_rois is None:
-            return found
         height, width = size
         rois = torch.tensor([[0.0, 0.0, 0.0, width, height]])
-        scored = {tap: [found.on_rois(rois, tap)] for tap in taps if _on_rois(tap)}
-        return replace(found, taps={**found.taps, **scored}, rois=rois)
+        scored = {tap: self.score_regions(model, found, rois, tap) for tap in taps if self.scores_regions(tap)}
+        return replace(found, taps={**found.taps, **scored}, rois=rois) if scored else found
 
     def _head(self, model: nn.Module) -> Any:
         return model.get_submodule(f'roi_head.bbox_head{self._stage}')
@@ -100,11 +109,8 @@ class TwoStageAdapter(Adapter):
             'regions (Faster, Mask and Cascade R-CNN). Tap `feats` or a module path.'
         )
 
-    def _binary(self, model: nn.Module) -> bool:
-        return bool(getattr(getattr(self._head(model), 'loss_cls', None), 'use_sigmoid', False))
-
-    def _facts(self, model: nn.Module, inputs: Tensor, data_samples: list[Any]) -> dict[str, Any]:
-        return {'truth': partial(ground_truth, inputs, data_samples), 'binary': self._binary(model)}
+    def _truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
+        return ground_truth(data_samples)
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if 'rpn_head' in parts:
@@ -122,10 +128,6 @@ def _scores_regions(head: nn.Module) -> bool:
     return isinstance(head, StandardRoIHead | CascadeRoIHead) and not isinstance(head, SparseRoIHead)
 
 
-def _on_rois(tap: str) -> bool:
-    return split_levels(tap)[0] in _ON_ROIS
-
-
 def _nth(index: int, _args: Any, _kwargs: Any, output: Any) -> list[Tensor]:
     return [output[index]]
 
@@ -139,11 +141,11 @@ def _metas(data_samples: list[Any]) -> list[dict[str, Any]]:
     return [sample.metainfo for sample in data_samples]
 
 
-def _score(head: Any, levels: Sequence[Tensor], metas: list[dict[str, Any]], rois: Tensor, tap: str) -> Tensor:
+def _score(head: Any, levels: Sequence[Tensor], metas: list[dict[str, Any]], rois: Tensor, base: str) -> Tensor:
     """Class scores or box deltas (n, C) of a RoI head on given regions (n, 5), without gradient."""
     # a frozen role of lower precision puts out levels of that precision, which not every RoIAlign takes
     levels = tuple(level.float() for level in levels)
-    wanted = 'cls_score' if split_levels(tap)[0] == 'logits' else 'bbox_pred'
+    wanted = 'cls_score' if base == 'logits' else 'bbox_pred'
     with torch.no_grad(), evaluating(head):  # scoring the regions of another role must not move statistics (law 1)
         if not isinstance(head.bbox_head, nn.ModuleList):
             return head._bbox_forward(levels, rois)[wanted]

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmadm.adapters.labels import check_labels
-from mmadm.algorithms.frozen import compile_around, lowered, scoring_lowered, teacher_precision
-from mmadm.algorithms.methods import build_distillers, check_reached
-from mmadm.algorithms.partial import freeze_all_but, set_mode
-from mmadm.algorithms.pause import buffer_copies, restore_buffers
-from mmadm.algorithms.prefix import Prefix, copied_roles, copy_weights, fed_from, recorded, replayed, shared_paths
+from mmadm.algorithms.build_distillers import build_distillers, check_reached, rename_former_connectors
+from mmadm.algorithms.frozen import teacher_precision
+from mmadm.algorithms.partly_trained import freeze_all_but, set_mode
+from mmadm.algorithms.paused_roles import BuffersBefore
 from mmadm.algorithms.preprocessor import RolePreprocessor
+from mmadm.algorithms.role_runner import RoleRunner, wanted_taps
 from mmadm.algorithms.roles import build_roles, check_names
-from mmadm.algorithms.views import TapViews
+from mmadm.algorithms.shared_prefix import copied_roles, copy_weights
 from mmadm.distillers import Distiller
 from mmadm.registry import MODELS
-from mmadm.structures import RoleOutput
+from mmadm.structures import RoleOutput, Step, is_loss
 from mmadm.utils.config import role_cfgs
-from mmadm.utils.errors import NonFiniteLossError
-from mmadm.utils.random import current_iteration, role_stream, untouched_generators
-
-#: Side of the square image of the dry run in pixels: enough for output stride 32 and pyramid pooling
-DRY_RUN_SIZE = 128
+from mmadm.utils.eval_mode import evaluating
+from mmadm.utils.progress import Progress
+from mmadm.utils.random import role_stream, untouched_generators
 
 
 @MODELS.register_module()
-class Distillation(BaseModel, TapViews):
+class Distillation(BaseModel):
     """Trains stock networks together; stock configs go in, stock checkpoints come out.
 
     Losses are summed and one backward runs; each loss reaches only its learner. Loss keys are ``<role>.<name>``.
@@ -48,6 +44,9 @@ class Distillation(BaseModel, TapViews):
         teacher_dtype: Precision in which frozen roles run (``bfloat16``, ``float16``, ``float32``), by default that of
             the others.
         compile: Whether ``torch.compile`` speeds up the frozen roles.
+
+    Attributes:
+        check_losses: Called with the summed loss and all logged values before the backward pass; a hook sets it.
 
     Raises:
         ConfigError: If a role, tap or option does not exist or roles do not fit together.
@@ -74,10 +73,9 @@ class Distillation(BaseModel, TapViews):
         self.trainable = trainable
         self.deploy = deploy
         self.predicting = deploy
-        self.before_abort: Callable[[], None] | None = None
+        self.check_losses: Callable[[Tensor, dict[str, Tensor]], None] | None = None
         self.origins = origins
-        self._teacher_dtype = teacher_precision(teacher_dtype)
-        self._adapters = adapters
+        self.progress = Progress()
         self._copies = copies
         for name in self.frozen:
             self.roles[name].requires_grad_(False).eval()
@@ -87,14 +85,12 @@ class Distillation(BaseModel, TapViews):
         self.distillers = nn.ModuleDict(build_distillers(distillers, roles))
         self.connectors = nn.ModuleDict()
         self._connector_owner: dict[tuple[str, str], str] = {}
-        self._prefixes: dict[str, Prefix] = {}
+        self._runner = RoleRunner(built, adapters, self.frozen, teacher_precision(teacher_dtype))
         with untouched_generators():
-            self._infer_connectors()
+            self._bind_distillers()
         if compile:
-            for name, taps in self._wanted(self.distillers.values()).items():
-                if name in self.frozen:
-                    tapped = self._adapters[name].paths(self.roles[name], taps)
-                    compile_around(self.roles[name], [*tapped, *fed_from(self._prefixes, name)])
+            self._runner.compile_frozen(wanted_taps(self.distillers.values()))
+        self.register_load_state_dict_pre_hook(_rename_former)
 
     def init_weights(self) -> None:
         """Initialise every role that has no checkpoint as the stock toolbox would, but a bridge as its teacher."""
@@ -145,7 +141,7 @@ class Distillation(BaseModel, TapViews):
         """Run a training step's forward pass, or the predicting role.
 
         Args:
-            inputs: In mode ``loss`` images (N, 3, H, W) by role; else the images of the predicting role.
+            inputs: In mode ``loss`` images (N, C, H, W) by role; else the images of the predicting role.
             data_samples: In mode ``loss`` stock data samples by role; else a list of them.
             mode: ``loss``, ``predict`` or ``tensor``.
 
@@ -154,27 +150,42 @@ class Distillation(BaseModel, TapViews):
         """
         if mode != 'loss':
             return self.roles[self.predicting](inputs, data_samples, mode=mode)
-        iteration = current_iteration()
-        active = {name: d for name, d in self.distillers.items() if d.active(iteration)}
-        before = {role: buffer_copies(self.roles[role]) for d in active.values() for role in d.may_pause}
-        outputs = self._run_roles(inputs, data_samples, active, iteration)
+        self.progress.advance()
+        step = Step(self.progress.iteration, self.progress.epoch)
+        active = {name: part for name, part in self.distillers.items() if part.active(step)}
+        buffers = BuffersBefore(self.roles, {role for part in active.values() for role in part.may_pause})
+        regions = {(edge.learner.role, edge.source) for part in active.values() for edge in part.edges()}
+        taps = wanted_taps(active.values())
+        outputs = self._runner.run(inputs, data_samples, taps, step.iteration, sorted(regions, key=str))
         if torch.is_grad_enabled():
             check_reached(active, outputs)
         losses = {f'{role}.{key}': value for role, out in outputs.items() for key, value in out.losses.items()}
+        pauses: dict[str, Tensor] = {}
         # avatars and masks draw from a stream of their own: exact to resume, other numbers on each rank
-        with role_stream(len(self.roles), iteration):
-            for name, distiller in active.items():
-                factor = distiller.schedule(iteration)
-                connectors = self.connectors[name] if name in self.connectors else {}
-                for key, value in distiller(outputs, connectors).items():
-                    unique = key if key not in losses else f'{key}_{name}'
-                    losses[unique] = value * factor if factor != 1 and 'loss' in key else value
-        for role, copies in before.items():
-            if losses[f'{role}.expert']:
-                restore_buffers(self.roles[role], copies)
-                # without a loss there is no gradient, and optimisers leave such parameters and their momentum alone
-                losses = {key: v for key, v in losses.items() if 'loss' not in key or not key.startswith(f'{role}.')}
-        return {**losses, **self._idle_connectors(active)}
+        with role_stream(len(self.roles), step.iteration):
+            for name, part in active.items():
+                found, factor = part(outputs, self.step_of(name)), part.schedule(step.iteration, step.epoch)
+                scaled = {key: value if factor == 1 else value * factor for key, value in found.losses.items()}
+                for key, value in {**scaled, **found.monitors}.items():
+                    losses[key if key not in losses else f'{key}_{name}'] = value
+                pauses.update(found.pauses)
+        return {**buffers.undo_paused(losses, pauses), **self._idle_connectors(active)}
+
+    def step_of(self, name: str) -> Step:
+        """What a distiller may know of the present training step, by its name."""
+        connectors = self.connectors[name] if name in self.connectors else {}
+        return Step(self.progress.iteration, self.progress.epoch, connectors)
+
+    @torch.no_grad()
+    def look(self, item: Mapping[str, Any], distillers: Mapping[str, Distiller]) -> dict[str, RoleOutput]:
+        """What distillers' taps see of one packed image; neither weights, buffers, modes nor generators change.
+
+        Args:
+            item: ``inputs`` (C, H, W) and ``data_samples`` of a stock data set.
+            distillers: Those that look.
+        """
+        with evaluating(self), untouched_generators():
+            return self._runner.look(item, wanted_taps(distillers.values()))
 
     def val_step(self, data: Any) -> list[Any]:
         """Predict a validation batch with the predicting role's own stock ``val_step``."""
@@ -185,23 +196,23 @@ class Distillation(BaseModel, TapViews):
         return self.roles[self.predicting].test_step(data)
 
     def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum what trains, add a total for each role, and stop on a loss that is not finite.
+        """Sum what trains, and add a total for each role.
 
         Args:
             losses: What :meth:`forward` returned.
 
         Returns:
             The scalar for the one backward pass, and everything that is logged.
-
-        Raises:
-            NonFiniteLossError: On every rank if any rank has a NaN or infinite loss; before the backward pass.
         """
-        total, log_vars = super().parse_losses(losses)
+        total, trained = super().parse_losses({key: value for key, value in losses.items() if is_loss(key)})
+        _, monitored = super().parse_losses({key: value for key, value in losses.items() if not is_loss(key)})
+        log_vars = {'loss': total, **{key: trained[key] if is_loss(key) else monitored[key] for key in losses}}
         for role in self.trainable:
-            mine = [v for k, v in log_vars.items() if k.startswith(f'{role}.') and 'loss' in k]
+            mine = [value for key, value in trained.items() if key.startswith(f'{role}.')]
             if mine:  # a role that pauses has none
                 log_vars[f'{role}.loss'] = torch.stack(mine).sum()
-        self._stop_if_not_finite(total, log_vars)
+        if self.check_losses is not None:
+            self.check_losses(total, log_vars)
         return total, log_vars
 
     @property
@@ -213,73 +224,23 @@ class Distillation(BaseModel, TapViews):
         """Check a training set's labels against every trainable role; ConfigError names the file."""
         check_labels({name: self.roles[name] for name in self.trainable}, dataset)
 
-    def _infer_connectors(self) -> None:
-        """Infer connectors by a dry run, and what a role need not run that is a copy of a frozen one."""
-        wanted = self._wanted(self.distillers.values())
-        probe = {}
-        for name, taps in wanted.items():
-            role = self.roles[name].eval()
-            run = partial(self._adapters[name].probe, role, DRY_RUN_SIZE, taps)
-            probe[name] = run()
-            source = self._copies.get(name)
-            if source is not None and self.data_preprocessor.shared(name, source):
-                paths = shared_paths(role, run, self._adapters[name].paths(role, taps))
-                self._prefixes[name] = Prefix(source, (self.roles[source], role), paths, self._parts[name])
-            if name in self.trainable:
-                set_mode(role, self._parts[name], True)
+    def _bind_distillers(self) -> None:
+        """Show the distillers what a dry run finds out, and take the connectors that they ask for."""
+        shared = self.data_preprocessor.shared
+        copies = {name: source for name, source in self._copies.items() if shared(name, source)}
+        facts = self._runner.dry_run(wanted_taps(self.distillers.values()), self._parts, copies)
         for name, distiller in self.distillers.items():
-            found = distiller.bind(probe, self.trainable)
+            found = distiller.bind(facts, self.trainable)
             if found:
                 self.connectors[name] = nn.ModuleDict({key: module for key, (_, module) in found.items()})
             self._connector_owner.update({(name, key): learner for key, (learner, _) in found.items()})
 
-    @staticmethod
-    def _wanted(distillers: Any) -> dict[str, list[str]]:
-        wanted: dict[str, set[str]] = {}
-        for distiller in distillers:
-            for role, taps in distiller.taps().items():
-                wanted.setdefault(role, set()).update(taps)
-        return {role: sorted(taps) for role, taps in wanted.items()}
-
-    def _run_roles(
-        self, inputs: dict[str, Tensor], data_samples: dict[str, Any], active: dict[str, Distiller], iteration: int
-    ) -> dict[str, RoleOutput]:
-        wanted = self._wanted(active.values())
-        outputs, computed = {}, {}
-        # the frozen ones first: a bridge goes on from what they have computed
-        for name in [*self.frozen, *self.trainable]:
-            index, role, taps = list(self.roles).index(name), self.roles[name], wanted.get(name, [])
-            if name in self.trainable:
-                prefix = self._prefixes[name].given(computed) if name in self._prefixes else {}
-                with role_stream(index, iteration), replayed(role, prefix, self._teacher_dtype and torch.float32):
-                    outputs[name] = self._adapters[name].loss(role, inputs[name], data_samples[name], taps)
-            elif taps:
-                with (
-                    lowered(self._teacher_dtype, inputs[name].device),
-                    recorded(role, fed_from(self._prefixes, name)) as computed[name],
-                ):
-                    found = self._adapters[name].features(role, inputs[name], taps, data_samples[name])
-                outputs[name] = scoring_lowered(found, self._teacher_dtype, inputs[name].device)
-        return outputs
-
-    def _idle_connectors(self, active: dict[str, Distiller]) -> dict[str, Tensor]:
+    def _idle_connectors(self, active: Mapping[str, nn.Module]) -> dict[str, Tensor]:
         """DDP waits for a gradient of every parameter: give those of a stopped distiller a zero."""
         stopped = [part for name, part in self.connectors.items() if name not in active]
         idle = [p.sum() for part in stopped for p in part.parameters() if p.requires_grad]
         return {'idle_loss': 0.0 * torch.stack(idle).sum()} if idle else {}
 
-    def _stop_if_not_finite(self, total: Tensor, log_vars: dict[str, Tensor]) -> None:
-        # `total` alone is looked at in a good step: one number to wait for on a GPU
-        bad = (~torch.isfinite(total)).float()
-        if get_world_size() > 1:  # all ranks stop together, or the others would wait for this one's gradients for ever
-            all_reduce(bad, op='max')
-        if not bad:
-            return
-        names = [k for k, v in log_vars.items() if k != 'loss' and 'loss' in k and not torch.isfinite(v).all()]
-        if self.before_abort is not None:
-            self.before_abort()
-        found = ', '.join(f'role {n.partition(".")[0]!r}: {n.partition(".")[2]}' for n in names) or 'on another rank'
-        raise NonFiniteLossError(
-            f'non-finite loss at iteration {current_iteration() + 1} ({found}). Lower the learning rate or the '
-            'weight, clip gradients, or look at the data of this iteration.'
-        )
+
+def _rename_former(model: Distillation, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    rename_former_connectors(model.distillers, state, prefix)

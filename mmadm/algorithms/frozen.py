@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -38,26 +36,6 @@ def lowered(dtype: torch.dtype | None, device: torch.device) -> AbstractContextM
     if dtype is None:
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
-
-
-def scoring_lowered(output: RoleOutput, dtype: torch.dtype | None, device: torch.device) -> RoleOutput:
-    """Let a frozen two-stage role score a learner's regions, which it does later, as :func:`lowered` as it ran.
-
-    Args:
-        output: What the role produced.
-        dtype: See :func:`lowered`.
-        device: Where the role runs.
-    """
-    score = output.on_rois
-    if score is None:
-        return output
-
-    def on_rois(rois: Tensor, tap: str) -> Tensor:
-        """Score regions in the role's own precision."""
-        with lowered(dtype, device):
-            return score(rois, tap)
-
-    return replace(output, on_rois=on_rois)
 
 
 def compile_around(model: nn.Module, tapped: Iterable[str]) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from mmadm.adapters import Adapter
 from mmadm.adapters.labels import check_labels
-from mmadm.algorithms.distillation import DRY_RUN_SIZE
+from mmadm.algorithms.role_runner import DRY_RUN_SIZE
 from mmadm.algorithms.roles import build_roles
 from mmadm.modules import ReceptiveTokens
 from mmadm.registry import MODELS
+from mmadm.structures import Kind, Tap
 from mmadm.utils.checkpoint import read_checkpoint
 from mmadm.utils.errors import CheckpointError, ConfigError
 from mmadm.utils.random import untouched_generators
@@ -75,14 +76,15 @@ class TokenTraining(BaseModel):
         """Set the mode of the tokens; the teacher stays in eval as far as its loss allows.
 
         Some heads put out something else in eval, of which no loss can be made (FCOS pixels, RepPoints boxes), so that
-        modules made of others know that this is training. What drops, normalises or keeps statistics holds no modules
-        or is torch's own, and stays in eval.
+        modules made of others know that this is training. What drops, normalises or keeps statistics holds no modules,
+        but for attention, and stays in eval.
         """
         self.training = mode
         self.tokens.train(mode)
         self.teacher.eval()
         for module in self.teacher.modules() if mode else ():
-            module.training = any(True for _ in module.children()) and not type(module).__module__.startswith('torch.')
+            holds_others = any(True for _ in module.children())
+            module.training = holds_others and not isinstance(module, nn.MultiheadAttention)
         return self
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor') -> Any:
@@ -130,8 +132,10 @@ def _masked_module(adapter: Adapter, teacher: nn.Module, at: str) -> tuple[str, 
     """Path of the module whose output is masked, and the channels of its levels."""
     if '[' in at or at in ('logits', 'boxes'):
         raise ConfigError(f'model.at={at!r}: tokens mask all that a module puts out; name `feats` or a module path')
-    (path,) = adapter.paths(teacher, [at])
-    maps = adapter.probe(teacher, DRY_RUN_SIZE, [at]).taps[at]
-    if any(found.dim() != 4 for found in maps):
-        raise ConfigError(f'model.at={at!r}: puts out {[tuple(found.shape) for found in maps]}, not maps (N, C, H, W)')
-    return path, [found.shape[1] for found in maps]
+    tap = Tap.parse(adapter.name, at)
+    (path,) = adapter.paths(teacher, [tap])
+    found = adapter.probe(teacher, DRY_RUN_SIZE, [tap]).output.taps[tap]
+    if found.kind not in (Kind.MAP, Kind.SOFTMAX_SCORES, Kind.SIGMOID_SCORES):
+        shapes = [tuple(level.shape) for level in found.levels]
+        raise ConfigError(f'model.at={at!r}: puts out {found.kind.value} {shapes}, not maps (N, C, H, W)')
+    return path, [level.shape[1] for level in found.levels]

@@ -14,7 +14,7 @@ from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmadm.algorithms.partial import freeze_all_but, set_mode
+from mmadm.algorithms.partly_trained import freeze_all_but, set_mode
 from mmadm.registry import MODELS
 from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.export import role_config

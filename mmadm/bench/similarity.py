@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmadm.structures import SimilarityMaps
+from mmadm.utils.tap_pictures import similarity_maps
 
 
 def adm_maps(model: nn.Module, item: dict[str, Any]) -> SimilarityMaps | None:
@@ -17,9 +18,10 @@ def adm_maps(model: nn.Module, item: dict[str, Any]) -> SimilarityMaps | None:
     Returns:
         None if the model has no ADM distiller.
     """
-    if not getattr(model, 'adm', None):
+    found = similarity_maps(model, item) if hasattr(model, 'look') else []
+    if not found:
         return None
-    first, *others = model.similarity_maps(item)
+    first, *others = found
     pair = [first, *(maps for maps in others if (maps.student, maps.teacher) == (first.student, first.teacher))]
     # the last of equally large ones, as the layers of a dilated backbone are
     return max(reversed(pair), key=lambda maps: maps.similarity.numel())

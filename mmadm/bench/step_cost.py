@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmadm.adapters import build_adapter
 from mmadm.algorithms.frozen import lowered, teacher_precision
+from mmadm.algorithms.role_runner import wanted_taps
 from mmadm.bench.measured_models import Learner, alone, built, load_batches, whole_model
 from mmadm.bench.time_and_memory import (
     OWN,
@@ -31,6 +31,7 @@ from mmadm.bench.time_and_memory import (
     peak_bytes,
     time_ratios,
 )
+from mmadm.structures import Tap
 from mmadm.utils.errors import ConfigError
 
 ROUNDS = 60
@@ -101,7 +102,7 @@ def parts_of(
             plain = alone(cfg, role, network, device)
             parts.append(Part(f'plain step of {role}', role, True))
             runs[parts[-1].row], held[parts[-1].row] = plain_step(plain, batches), plain
-        elif taps := wanted_taps(model, role):
+        elif taps := wanted_taps(model.distillers.values()).get(role):
             parts.append(Part(f'forward pass of {role}', role, False))
             runs[parts[-1].row], held[parts[-1].row] = prefix(cfg, model, role, taps, batches), network
     return parts, runs, held
@@ -114,17 +115,11 @@ def device_name(device: torch.device) -> str:
     )
 
 
-def wanted_taps(model: nn.Module, role: str) -> list[str]:
-    """Taps of a role that any distiller reads."""
-    return sorted({tap for distiller in model.distillers.values() for tap in distiller.taps().get(role, ())})
-
-
 def plain_step(learner: Learner, batches: list[dict[str, Any]]) -> Callable[[int], Callable[[], object]]:
     """Training steps of a model, each the iteration of its number; the copying of the batch is not part of them."""
 
     def prepare(number: int) -> Callable[[], object]:
         batch = deepcopy(batches[number % len(batches)])
-        MessageHub.get_current_instance().update_info('iter', number)
         return lambda: learner.step(batch)
 
     return prepare
@@ -156,7 +151,7 @@ def own_modules(learner: Learner, batches: list[dict[str, Any]]) -> Callable[[in
 
 
 def prefix(
-    cfg: Config, model: nn.Module, role: str, taps: list[str], batches: list[dict[str, Any]]
+    cfg: Config, model: nn.Module, role: str, taps: list[Tap], batches: list[dict[str, Any]]
 ) -> Callable[[int], Callable[[], object]]:
     """Forward passes of a frozen role to its last tap; the preparation of the images is not part of them."""
     adapter, network = build_adapter(role, model.roles[role]), model.roles[role]

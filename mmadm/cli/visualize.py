@@ -27,6 +27,7 @@ from mmadm.utils.checkpoint import write_atomically
 from mmadm.utils.cli import one_line_errors, require_writable
 from mmadm.utils.config import resolve_config
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.tap_pictures import avatar_variances, similarity_maps
 from mmadm.visualization.overlay import SCALES, Image, heat_overlay
 
 #: By what a model predicts: the stock visualizer that draws it, and how
@@ -157,13 +158,13 @@ def views(model: nn.Module, item: dict[str, Any], image: Image) -> Pictures:
         image: The image as it is stored (H, W, 3).
     """
     pictures: Pictures = {}
-    for maps in model.similarity_maps(item):
+    for maps in similarity_maps(model, item):
         for kind, (low, high, colours) in SCALES.items():
             values = on_image(getattr(maps, kind), item)
             told = f'of {maps.student} and {maps.teacher}' if kind == 'similarity' else 'times uniform'
             text = f'{span(values)} {told}; colours {low:g} to {high:g}'
             pictures[f'{maps.name}_{kind}'] = heat_overlay(image, values, low, high, colours), text
-    for name, found in model.avatar_variances(item).items():
+    for name, found in avatar_variances(model, item).items():
         for key, variance in found.items():
             values = on_image(variance, item)
             picture = heat_overlay(image, values, 0, max(values.max().item(), 1e-12), 'viridis')
@@ -241,6 +242,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for (file, image), folder in zip(images.items(), folders(list(images), args.out), strict=True):
             item = pipeline(dict(img_path=str(file), img_id=0))
             pictures = predictions(model, item, image, known)
-            if hasattr(model, 'similarity_maps'):
+            if hasattr(model, 'look'):
                 pictures |= views(model, item, image)
             write(pictures, folder, inputs)

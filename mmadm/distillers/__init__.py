@@ -1,10 +1,11 @@
 """One method per file. Only this package detaches (law 1)."""
 
 from mmadm.distillers.adm import ADM
-from mmadm.distillers.base import Distiller, Edge
+from mmadm.distillers.base import Distiller
 from mmadm.distillers.ffsd import FFSD
 from mmadm.distillers.kdcl import KDCL
 from mmadm.distillers.mutual import MutualLearning
+from mmadm.distillers.pairs import Edge
 from mmadm.distillers.sokd import SOKD
 from mmadm.distillers.switokd import SwitOKD
 from mmadm.distillers.transfer import Transfer

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, TapSpec, edges_between, levels_of, matched, mean_of, names
-from mmadm.distillers.truth import objects_like
+from mmadm.distillers.base import Distiller, Facts, mean_of
+from mmadm.distillers.class_targets import objects_at
+from mmadm.distillers.grids import moved_onto
+from mmadm.distillers.pairs import Edge, Outputs, Pair, TapSpec, edges_between, level_key, levels_of, names, paired
 from mmadm.functional import (
     Region,
     attention_map,
@@ -19,11 +22,12 @@ from mmadm.functional import (
     region_weights,
     similarity_map,
 )
+from mmadm.functional.common import valid_mean
 from mmadm.functional.foreground import chance_overlap, foreground_overlap, foreground_share
-from mmadm.modules import AvatarEnsemble, resize_like
+from mmadm.modules import AvatarEnsemble
 from mmadm.registry import MODELS
+from mmadm.structures import DistillerOutput, SimilarityMaps, Step
 from mmadm.utils.errors import ConfigError
-from mmadm.utils.random import current_iteration
 
 #: A log shows the newest observation alone, where its interval is a multiple of this that of its own iteration
 OBSERVED_EVERY = 10
@@ -96,20 +100,20 @@ class ADM(Distiller):
         """Whether any loss has a weight and a role that learns from it."""
         return any(any(self._learns(edge)) for edge in self._edges)
 
-    def bind(self, probe: Outputs, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
+    def bind(self, facts: Facts, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
         """Infer the connectors, see :meth:`Distiller.bind`.
 
         Raises:
             ConfigError: Also if a tap gives no maps: there are no positions to weigh.
         """
         for edge in self.edges():
-            for tensor in probe[edge.learner].taps[edge.learner_tap]:
-                if tensor.dim() != 4:
-                    raise ConfigError(
-                        f'ADM.at: tap {edge.learner_tap!r} of {edge.learner!r} gives no maps (N, C, h, w) but '
-                        f'tensors of {tensor.dim()} dimensions; tap `feats` or a module that gives maps'
-                    )
-        return super().bind(probe, trainable)
+            found = facts[edge.learner.role].output.taps[edge.learner]
+            if any(level.dim() != 4 for level in found.levels):
+                raise ConfigError(
+                    f'ADM.at: tap {str(edge.learner)!r} of {edge.learner.role!r} gives no maps (N, C, h, w) but '
+                    f'{found.kind.value} of {found.levels[0].dim()} dimensions; tap `feats` or a module that gives maps'
+                )
+        return super().bind(facts, trainable)
 
     def moves(self, edge: Edge) -> bool:
         """Whether the consensus loss reaches this student."""
@@ -119,35 +123,65 @@ class ADM(Distiller):
         """One edge for each (student, teacher) pair and tap; the student carries the connector."""
         return self._edges
 
-    def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-        """Return ``<student>.loss_consensus``, ``<teacher>.loss_divergence`` and ``<student>.similarity``."""
-        terms: dict[str, list[Tensor]] = {}
+    def forward(self, outputs: Outputs, step: Step) -> DistillerOutput:
+        """Return ``<student>.loss_consensus``, ``<teacher>.loss_divergence`` and the monitor ``.similarity``."""
+        losses: dict[str, list[Tensor]] = {}
+        monitors: dict[str, list[Tensor]] = {}
         for edge in self._edges:
-            student_learns, teacher_learns = self._learns(edge)
-            if not (student_learns or teacher_learns):
+            if not any(self._learns(edge)):
                 continue
-            pairs, similarities = matched(edge, outputs, connectors), []
-            for student, teacher in pairs:
-                # a map for each loss, which do not share a graph: a teacher may pause, and its graph with it
-                similarity = similarity_map(student, teacher.detach())
-                if student_learns:
-                    if self.avatars is None:
-                        term = self.consensus * consensus_from_map(similarity, **self.options)
-                    else:
-                        term = self.consensus * self.avatars(self._consensus, student, teacher.detach())[0]
-                    terms.setdefault(f'{edge.learner}.loss_consensus', []).append(term)
-                if teacher_learns:
-                    for_teacher = similarity_map(student.detach(), teacher)
-                    term = self.divergence * divergence_from_map(for_teacher, **self.options)
-                    terms.setdefault(f'{edge.source}.loss_divergence', []).append(term)
-                similarities.append(similarity.detach())
-                terms.setdefault(f'{edge.learner}.similarity', []).append(similarities[-1].mean())
-            for key, value in self._observations(edge, similarities, outputs):
-                terms.setdefault(key, []).append(value)
-        return {key: mean_of(values) for key, values in terms.items()}
+            similarities = []
+            for pair in paired(edge, outputs, step.connectors):
+                similarities.append(self._add_losses(edge, pair, losses))
+                mean = valid_mean('ADM', similarities[-1], pair.context.mask)
+                monitors.setdefault(f'{edge.learner.role}.similarity', []).append(mean)
+            if step.iteration == 0 or (step.iteration + 1) % OBSERVED_EVERY == 0:
+                for key, value in self._observations(edge, similarities, outputs):
+                    monitors.setdefault(key, []).append(value)
+        return DistillerOutput(*({key: mean_of(values) for key, values in d.items()} for d in (losses, monitors)))
 
-    def _consensus(self, student: Tensor, avatar: Tensor) -> Tensor:
-        return consensus_loss(student, avatar, **self.options)
+    def _add_losses(self, edge: Edge, pair: Pair, losses: dict[str, list[Tensor]]) -> Tensor:
+        """Add the losses of one level; returns its similarity map without gradient."""
+        student_learns, teacher_learns = self._learns(edge)
+        student, teacher, mask = pair.learner, pair.source, pair.context.mask
+        # a map for each loss, which do not share a graph: a teacher may pause, and its graph with it
+        similarity = similarity_map(student, teacher.detach(), mask)
+        if student_learns:
+            if self.avatars is None:
+                term = consensus_from_map(similarity, **self.options, mask=mask)
+            else:
+                loss = partial(consensus_loss, **self.options, mask=mask)
+                term = self.avatars(loss, student, teacher.detach(), mask=mask)[0]
+            losses.setdefault(f'{edge.learner.role}.loss_consensus', []).append(self.consensus * term)
+        if teacher_learns:
+            for_teacher = similarity_map(student.detach(), teacher, mask)
+            term = divergence_from_map(for_teacher, **self.options, mask=mask)
+            losses.setdefault(f'{edge.source.role}.loss_divergence', []).append(self.divergence * term)
+        return similarity.detach()
+
+    @torch.no_grad()
+    def similarity_maps(self, name: str, outputs: Outputs, step: Step) -> list[SimilarityMaps]:
+        """Similarity and position weights of one image at every tap and level.
+
+        Args:
+            name: What the maps are called by.
+            outputs: Taps of the roles on one image.
+            step: For the connectors.
+        """
+        found = []
+        for edge in self._edges:
+            pairs, grids = paired(edge, outputs, step.connectors), levels_of(edge, outputs)[1]
+            for level, (pair, grid) in enumerate(zip(pairs, grids, strict=True)):
+                similarity = similarity_map(pair.learner, pair.source, pair.context.mask)
+                rows, columns = grid.image_cells(0)
+                maps = [similarity]
+                for sign in (1, -1):
+                    weights = region_weights(sign * similarity, **self.options, mask=pair.context.mask)
+                    maps.append(weights.unflatten(1, similarity.shape[1:]) * (rows * columns))
+                shown = [values.mean(dim=0, keepdim=True)[:, :rows, :columns] for values in maps]
+                key = f'{name}_{level_key(edge, level, len(pairs))}'
+                found.append(SimilarityMaps(key, edge.learner.role, edge.source.role, *shown))
+        return found
 
     @torch.no_grad()
     def _observations(
@@ -156,29 +190,28 @@ class ADM(Distiller):
         """Yield how the maps of each level lie on ground-truth objects, see ``foreground``."""
         if self.foreground is False:
             return
-        iteration = current_iteration()
-        if iteration and (iteration + 1) % OBSERVED_EVERY:
-            return
         classes = None if self.foreground is True else self.foreground
-        for similarity, student, teacher in zip(similarities, *levels_of(edge, outputs), strict=True):
-            objects = objects_like(outputs[edge.learner], teacher, classes)
+        student_role, teacher_role = edge.learner.role, edge.source.role
+        mine, theirs, _ = levels_of(edge, outputs)
+        for similarity, of_student, grid in zip(similarities, mine, theirs, strict=True):
+            objects, mask = objects_at(outputs[student_role], grid, classes), grid.image_mask()
             if objects is None:
                 return
-            weights = region_weights(similarity, **self.options)
-            uniform = torch.full_like(weights, 1 / weights.shape[1])
-            yield f'{edge.learner}.foreground', foreground_share(weights, objects)
-            yield f'{edge.learner}.foreground_area', foreground_share(uniform, objects)
-            yield f'{edge.learner}.overlap_chance', chance_overlap(objects)
-            strengths = (resize_like(attention_map(student), teacher), attention_map(teacher))
+            weights = region_weights(similarity, **self.options, mask=mask)
+            uniform = region_weights(similarity, tau=1.0, region='uniform', share=1.0, mask=mask)
+            yield f'{student_role}.foreground', foreground_share(weights, objects, mask)
+            yield f'{student_role}.foreground_area', foreground_share(uniform, objects, mask)
+            yield f'{student_role}.overlap_chance', chance_overlap(objects, mask)
+            strengths = moved_onto(of_student, grid, attention_map(of_student.values)), attention_map(grid.values)
             # one sort for all three: each call costs as much as a small loss
             scores = torch.stack([similarity, *(strength.squeeze(1) for strength in strengths)])
             keys = ('overlap_similar', 'overlap_active', 'overlap_active')
-            roles = (edge.learner, edge.learner, edge.source)
-            for role, key, value in zip(roles, keys, foreground_overlap(scores, objects), strict=True):
+            roles = (student_role, student_role, teacher_role)
+            for role, key, value in zip(roles, keys, foreground_overlap(scores, objects, mask), strict=True):
                 yield f'{role}.{key}', value
 
     def _learns(self, edge: Edge) -> tuple[bool, bool]:
         return (
-            self.consensus != 0 and edge.learner in self.trainable,
-            self.divergence != 0 and edge.source in self.trainable,
+            self.consensus != 0 and edge.learner.role in self.trainable,
+            self.divergence != 0 and edge.source.role in self.trainable,
         )

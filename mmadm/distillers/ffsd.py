@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Edge, Outputs, class_divergence, mean_of, names
+from mmadm.distillers.base import Distiller, Facts, class_divergence, mean_of
+from mmadm.distillers.class_targets import valid_mask
+from mmadm.distillers.grids import grids_of
+from mmadm.distillers.pairs import Edge, Outputs, Pair, names
 from mmadm.functional import (
     attention_distance,
     attention_diversity,
@@ -19,9 +22,8 @@ from mmadm.functional import (
 from mmadm.modules import resize_like
 from mmadm.modules.fusion import FeatureFusion, LeaderTransform, SelfDistillation
 from mmadm.registry import MODELS
-from mmadm.structures import RoleOutput
+from mmadm.structures import DistillerOutput, PairContext, RoleOutput, Step, Tap, is_loss
 from mmadm.utils.errors import ConfigError, require_list
-from mmadm.utils.random import current_iteration
 
 FUSION, CHAIN = 'fusion', 'self_distillation'
 
@@ -84,11 +86,12 @@ class FFSD(Distiller):
         """None: every role looks at several others through the fusion."""
         return []
 
-    def taps(self) -> dict[str, set[str]]:
+    def taps(self) -> dict[str, set[Tap]]:
         """Logits, last and shallower features of every role."""
-        return {role: {'logits', self.at, *self.shallow} for role in [*self.students, self.leader]}
+        bases = ('logits', self.at, *self.shallow)
+        return {role: {Tap.parse(role, base) for base in bases} for role in [*self.students, self.leader]}
 
-    def bind(self, probe: Outputs, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
+    def bind(self, facts: Facts, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
         """Build fusion, classifier and chains.
 
         Returns:
@@ -98,23 +101,24 @@ class FFSD(Distiller):
             ConfigError: If a role is frozen or of another architecture, or a chain cannot reach a shallower feature.
         """
         self.trainable = frozenset(trainable)
-        leader = probe[self.leader]
+        leader = facts[self.leader]
         for role in [*self.students, self.leader]:
             if role not in trainable:
                 raise ConfigError(f'FFSD: role {role!r} is frozen; every role learns')
-            if probe[role].architecture != leader.architecture:
+            if facts[role].architecture != leader.architecture:
                 raise ConfigError(
                     f'FFSD: roles {role!r} and {self.leader!r} differ in architecture; give them one config'
                 )
-        if leader.new_head is None:
+        if leader.new_head is None or leader.head_loss is None:
             raise ConfigError(f'FFSD: {self.leader!r} has no head that can be made anew for the fused feature')
+        self._head_loss = leader.head_loss
         found: dict[str, tuple[str, nn.Module]] = {'head': (FUSION, leader.new_head())}
-        for level, feature in enumerate(leader.taps[self.at]):
+        for level, feature in enumerate(self._levels(leader.output, self.at)):
             channels, count = feature.shape[1], len(self.students)
             found[f'fuse_{level}'] = (FUSION, FeatureFusion(channels, count))
             found[f'transform_{level}'] = (self.leader, LeaderTransform(channels, count))
         if self.shallow:
-            sizes = [_size(leader.taps[tap][-1]) for tap in (self.at, *self.shallow)]
+            sizes = [self._levels(leader.output, tap)[-1].shape[1:3] for tap in (self.at, *self.shallow)]
             for role in self._with_chain:
                 try:
                     found[f'chain_{role}'] = (CHAIN, SelfDistillation(sizes[0], sizes[1:]))
@@ -122,104 +126,108 @@ class FFSD(Distiller):
                     raise ConfigError(f'FFSD.shallow={self.shallow}: {error}') from error
         return found
 
-    def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    def forward(self, outputs: Outputs, step: Step) -> DistillerOutput:
         """Return the losses of students, fusion, leader and chains; see :class:`Distiller`."""
-        self.ramp = warmup_ramp(1.0, current_iteration() + 1, self.warmup)
-        features = {role: outputs[role].taps[self.at] for role in self.taps()}
-        losses = self._students(outputs, features, connectors)
-        fused, logits, of_fusion = self._fusion(outputs, features, connectors)
-        losses.update(of_fusion)
-        losses.update(self._leader(outputs, features, fused, logits, connectors))
+        ramp = warmup_ramp(1.0, step.iteration + 1, self.warmup)
+        scale = {name: ramp * value for name, value in self.coefficients.items()}
+        losses = self._students(outputs, step, scale)
+        fused, logits, task = self._fusion(outputs, step)
+        own = {f'{FUSION}.{key}': value for key, value in task.items()}
+        losses.update({key: value for key, value in own.items() if is_loss(key)})
+        losses.update(self._leader(outputs, fused, logits, step, scale))
         for role in self._with_chain if self.shallow else ():
-            losses[f'{CHAIN}.loss_{role}'] = self._chain(outputs[role], features[role][-1], connectors[f'chain_{role}'])
-        return losses
+            last = self._levels(outputs[role], self.at)[-1].detach()
+            made = self._made(outputs[role], step.connectors[f'chain_{role}'](last))
+            terms = [
+                attention_distance(target, own, mask)
+                + attention_distance(attention_map(target), attention_map(own), mask)
+                for target, own, mask in made
+            ]
+            losses[f'{CHAIN}.loss_{role}'] = scale['chain'] * torch.stack(terms).sum()
+        return DistillerOutput(losses, {key: value for key, value in own.items() if not is_loss(key)})
 
-    def _students(
-        self, outputs: Outputs, features: Mapping[str, list[Tensor]], connectors: Mapping[str, nn.Module]
-    ) -> dict[str, Tensor]:
+    def _students(self, outputs: Outputs, step: Step, scale: Mapping[str, float]) -> dict[str, Tensor]:
         """Mutual learning, and a diversity that moves each student's attention off the former student's."""
         losses = {}
         for index, role in enumerate(self.students):
-            peers = [self._kl(outputs[role], outputs[p].taps['logits']) for p in self.students if p != role]
+            peers = [self._kl(outputs[role], self._levels(outputs[p], 'logits')) for p in self.students if p != role]
             losses[f'{role}.loss_peers'] = mean_of(peers)
             if index == 0 or self.coefficients['diversity'] == 0:
                 continue
-            former = [level.detach() for level in features[self.students[index - 1]]]
-            pairs = zip(features[role], former, strict=True)
-            term = mean_of([attention_diversity(attention_map(a), attention_map(b)) for a, b in pairs])
+            former = [level.detach() for level in self._levels(outputs[self.students[index - 1]], self.at)]
+            masks = [grid.image_mask() for grid in grids_of(outputs[role], Tap.parse(role, self.at))]
+            triples = zip(self._levels(outputs[role], self.at), former, masks, strict=True)
+            term = mean_of([attention_diversity(attention_map(a), attention_map(b), mask) for a, b, mask in triples])
             if self.shallow:
-                term = term + self._from_chain(outputs[role], diversity_target(former[-1]), connectors[f'chain_{role}'])
-            losses[f'{role}.loss_diversity'] = self.coefficients['diversity'] * self.ramp * term
+                target = diversity_target(former[-1], masks[-1])
+                term = term + self._from_chain(outputs[role], target, step)
+            losses[f'{role}.loss_diversity'] = scale['diversity'] * term
         return losses
 
-    def _fusion(
-        self, outputs: Outputs, features: Mapping[str, list[Tensor]], connectors: Mapping[str, nn.Module]
-    ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
+    def _fusion(self, outputs: Outputs, step: Step) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
         """Fuse the students' detached features; the fused classifier learns from labels and from the students' mean."""
-        levels = list(zip(*(features[role] for role in self.students), strict=True))
-        fused = [connectors[f'fuse_{i}']([f.detach() for f in level]) for i, level in enumerate(levels)]
+        levels = zip(*(self._levels(outputs[role], self.at) for role in self.students), strict=True)
+        fused = [step.connectors[f'fuse_{i}']([f.detach() for f in level]) for i, level in enumerate(levels)]
         leader = outputs[self.leader]
-        task, logits = leader.head_loss(connectors['head'], fused) if leader.head_loss else ({}, [])
-        losses = {f'{FUSION}.{key}': value for key, value in task.items()}
-        means = [
-            torch.stack(level).mean(dim=0)
-            for level in zip(*(outputs[r].taps['logits'] for r in self.students), strict=True)
-        ]
-        losses[f'{FUSION}.loss_students'] = self._kl(leader, means, logits)
-        return fused, logits, losses
+        task, logits = self._head_loss(step.connectors['head'], fused, leader.data_samples)
+        scores = zip(*(self._levels(outputs[role], 'logits') for role in self.students), strict=True)
+        means = [torch.stack(level).mean(dim=0) for level in scores]
+        return fused, logits, {**task, 'loss_students': self._kl(leader, means, logits)}
 
     def _leader(
-        self,
-        outputs: Outputs,
-        features: Mapping[str, list[Tensor]],
-        fused: list[Tensor],
-        logits: list[Tensor],
-        connectors: Mapping[str, nn.Module],
+        self, outputs: Outputs, fused: list[Tensor], logits: list[Tensor], step: Step, scale: Mapping[str, float]
     ) -> dict[str, Tensor]:
         """The leader learns the fused predictions, and to look where the fused and all students' features look."""
         output, terms = outputs[self.leader], []
-        for level, feature in enumerate(features[self.leader]):
-            joined = torch.cat([features[role][level].detach() for role in self.students], dim=1)
-            spread = connectors[f'transform_{level}'](feature)
-            terms.append(attention_distance(attention_map(feature), attention_map(fused[level].detach())))
-            terms.append(attention_distance(attention_map(spread), attention_map(joined)))
+        for level, grid in enumerate(grids_of(output, Tap.parse(self.leader, self.at))):
+            feature, mask = grid.values, grid.image_mask()
+            of_students = [self._levels(outputs[role], self.at)[level].detach() for role in self.students]
+            joined, spread = torch.cat(of_students, dim=1), step.connectors[f'transform_{level}'](feature)
+            terms.append(attention_distance(attention_map(feature), attention_map(fused[level].detach()), mask))
+            terms.append(attention_distance(attention_map(spread), attention_map(joined), mask))
         term = 2 * mean_of(terms)
         if self.shallow:
-            term = term + self._from_chain(output, fused[-1].detach(), connectors[f'chain_{self.leader}'])
+            term = term + self._from_chain(output, fused[-1], step)
         return {
             f'{self.leader}.loss_fused': self._kl(output, logits),
-            f'{self.leader}.loss_fusion': self.coefficients['fusion'] * self.ramp * term,
+            f'{self.leader}.loss_fusion': scale['fusion'] * term,
         }
 
     def _kl(self, output: RoleOutput, sources: Sequence[Tensor], learner: Sequence[Tensor] | None = None) -> Tensor:
         """``tau^2 KL(sg(source) || learner)``, the mean over levels; by default the role's own logits learn."""
-        pairs = zip(output.taps['logits'] if learner is None else learner, sources, strict=True)
-        return class_divergence(output, list(pairs), self.tau)
+        (tap,) = (tap for tap in output.taps if tap.base == 'logits')
+        kind, pairs = output.taps[tap].kind, []
+        for level, (grid, source) in enumerate(zip(grids_of(output, tap), sources, strict=True)):
+            mine = grid.values if learner is None else learner[level]
+            pairs.append(Pair(mine, source, PairContext(kind, level, valid_mask(output, grid, kind))))
+        return class_divergence(pairs, self.tau)
 
-    def _chain(self, output: RoleOutput, last: Tensor, chain: nn.Module) -> Tensor:
-        """Train a chain: features and attention that it makes from the last feature against the network's own."""
-        terms = [
-            attention_distance(made, own) + attention_distance(attention_map(made), attention_map(own))
-            for made, own in self._made(output, last.detach(), chain.train())
-        ]
-        return self.coefficients['chain'] * self.ramp * torch.stack(terms).sum()
-
-    def _from_chain(self, output: RoleOutput, last: Tensor, chain: nn.Module) -> Tensor:
+    def _from_chain(self, output: RoleOutput, last: Tensor, step: Step) -> Tensor:
         """Pull a network's shallower attention to what its chain, in eval mode, makes of another last feature."""
+        role = next(iter(output.taps)).role
         with torch.no_grad():
-            targets = [made for made, _ in self._made(output, last, chain.eval())]
-        # before torch 2.10 autocast would give the weights that it cast here, without gradient, to `_chain`
+            targets = step.connectors[f'chain_{role}'].targets(last)
+        # before torch 2.10 autocast would give the weights that it cast here, without gradient, to the chain's training
         torch.clear_autocast_cache()
-        own = [output.taps[tap][-1] for tap in self.shallow]
-        return torch.stack(
-            [attention_distance(attention_map(a), attention_map(b)) for a, b in zip(own, targets, strict=True)]
-        ).sum()
+        made = self._made(output, targets, learns=True)
+        terms = [attention_distance(attention_map(own), attention_map(target), mask) for target, own, mask in made]
+        return torch.stack(terms).sum()
 
-    def _made(self, output: RoleOutput, last: Tensor, chain: nn.Module) -> list[tuple[Tensor, Tensor]]:
-        """Pair what a chain makes of a last feature with the network's own, detached: a stride rounds odd sizes up."""
-        own = [output.taps[tap][-1].detach() for tap in self.shallow]
-        return [(resize_like(made, feature), feature) for made, feature in zip(chain(last), own, strict=True)]
+    def _made(
+        self, output: RoleOutput, made: Sequence[Tensor], learns: bool = False
+    ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+        """Pair what a chain makes with the network's own feature and its mask: a stride rounds odd sizes up.
 
+        The network's own is detached unless it ``learns``.
+        """
+        found = []
+        for tap, target in zip(self.shallow, made, strict=True):
+            grid = grids_of(output, Tap.parse(next(iter(output.taps)).role, tap))[-1]
+            own = grid.values if learns else grid.values.detach()
+            found.append((resize_like(target, own), own, grid.image_mask()))
+        return found
 
-def _size(feature: Tensor) -> tuple[int, int]:
-    return feature.shape[1], feature.shape[2]
+    @staticmethod
+    def _levels(output: RoleOutput, base: str) -> list[Tensor]:
+        """The tensors of a role's tap."""
+        return output.taps[Tap.parse(next(iter(output.taps)).role, base)].levels

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import permutations
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from mmadm.distillers.base import (
-    Distiller,
-    Edge,
-    Outputs,
-    TapSpec,
-    class_divergence,
-    edges_between,
-    names,
-)
-from mmadm.distillers.truth import check_class_maps, targets_like
+from mmadm.distillers.base import Distiller, Facts, class_divergence
+from mmadm.distillers.class_targets import check_class_maps, class_targets, valid_mask
+from mmadm.distillers.grids import grids_of, moved_onto
+from mmadm.distillers.pairs import Edge, Outputs, Pair, TapSpec, edges_between, names
 from mmadm.functional.kdcl import minimum_ensemble, naive_ensemble
-from mmadm.modules import resize_like
 from mmadm.registry import MODELS
+from mmadm.structures import DistillerOutput, PairContext, Step
 from mmadm.utils.errors import ConfigError
 
 _ENSEMBLES: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
@@ -67,7 +61,7 @@ class KDCL(Distiller):
         self.tau = tau
         self.weight = weight
         self._edges = edges_between(list(permutations(self.roles, 2)), at, 'KDCL')
-        self._taps = {edge.learner: edge.learner_tap for edge in self._edges}
+        self._taps = {edge.learner.role: edge.learner for edge in self._edges}
 
     @property
     def weighted(self) -> bool:
@@ -78,26 +72,27 @@ class KDCL(Distiller):
         """One edge for each ordered pair of roles."""
         return self._edges
 
-    def bind(self, probe: Outputs, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
+    def bind(self, facts: Facts, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
         """Check that classes and levels match, see :meth:`Distiller.bind`.
 
         Raises:
             ConfigError: Also if the logits are no class maps: an ensemble needs the truth at each position.
         """
-        found = super().bind(probe, trainable)
+        found = super().bind(facts, trainable)
         for role, tap in self._taps.items():
-            check_class_maps('KDCL', role, tap, probe[role])
+            check_class_maps('KDCL', tap, facts[role])
         return found
 
-    def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    def forward(self, outputs: Outputs, step: Step) -> DistillerOutput:
         """Return ``<role>.loss_kdcl`` for every trainable role; see :class:`Distiller`."""
         losses = {}
-        levels = {role: outputs[role].taps[tap] for role, tap in self._taps.items()}
+        grids = {role: grids_of(outputs[role], tap) for role, tap in self._taps.items()}
         for learner in (role for role in self.roles if role in self.trainable):
-            output, pairs = outputs[learner], []
-            for level, mine in enumerate(levels[learner]):
-                # the ensemble is taken at the learner's own resolution
-                all_roles = [resize_like(levels[role][level].detach(), mine) for role in self.roles]
-                pairs.append((mine, self.combine(all_roles, targets_like(output, mine))))
-            losses[f'{learner}.loss_kdcl'] = self.weight * class_divergence(output, pairs, self.tau)
-        return losses
+            output, kind, pairs = outputs[learner], outputs[learner].taps[self._taps[learner]].kind, []
+            for level, mine in enumerate(grids[learner]):
+                # the ensemble is taken at the learner's own positions
+                of_roles = [moved_onto(grids[role][level], mine) for role in self.roles]
+                ensemble = self.combine(of_roles, class_targets(output, mine, kind))
+                pairs.append(Pair(mine.values, ensemble, PairContext(kind, level, valid_mask(output, mine, kind))))
+            losses[f'{learner}.loss_kdcl'] = self.weight * class_divergence(pairs, self.tau)
+        return DistillerOutput(losses)

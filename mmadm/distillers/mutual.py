@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmadm.distillers.base import (
-    Distiller,
-    Edge,
-    Outputs,
-    TapSpec,
-    class_divergence,
-    edges_between,
-    is_logits,
-    matched,
-    names,
-)
+from mmadm.distillers.base import Distiller, class_divergence
+from mmadm.distillers.pairs import Edge, Outputs, TapSpec, edges_between, names, paired
 from mmadm.registry import MODELS
+from mmadm.structures import DistillerOutput, Step
 from mmadm.utils.errors import ConfigError
 
 
@@ -64,17 +55,14 @@ class MutualLearning(Distiller):
 
     def edges(self) -> list[Edge]:
         """One edge for each ordered pair of roles whose learner is trainable (every pair before binding)."""
-        return [e for e in self._edges if not self.trainable or e.learner in self.trainable]
+        return [e for e in self._edges if not self.trainable or e.learner.role in self.trainable]
 
-    def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    def forward(self, outputs: Outputs, step: Step) -> DistillerOutput:
         """Return ``<role>.loss_mutual`` for every trainable role; see :class:`Distiller`."""
         losses: dict[str, Tensor] = {}
         for edge in self.edges():
-            output = outputs[edge.learner]
-            if not is_logits(edge):  # how a head scores classes says nothing of other modules
-                output = replace(output, binary=False)
-            pairs = matched(edge, outputs, connectors)
-            term = class_divergence(output, pairs, self.tau) * self.weight / (len(self.roles) - 1)
-            key = f'{edge.learner}.loss_mutual'
+            term = class_divergence(paired(edge, outputs, step.connectors), self.tau)
+            term = term * self.weight / (len(self.roles) - 1)
+            key = f'{edge.learner.role}.loss_mutual'
             losses[key] = losses[key] + term if key in losses else term
-        return losses
+        return DistillerOutput(losses)

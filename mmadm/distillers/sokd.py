@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from mmadm.distillers.base import (
-    Distiller,
-    Edge,
-    Outputs,
-    TapSpec,
-    class_divergence,
-    edges_between,
-    matched,
-)
+from mmadm.distillers.base import Distiller, Facts, class_divergence
+from mmadm.distillers.pairs import Edge, Outputs, TapSpec, edges_between, paired
 from mmadm.registry import MODELS
+from mmadm.structures import DistillerOutput, Step
 from mmadm.utils.errors import ConfigError
 
 
@@ -69,7 +63,7 @@ class SOKD(Distiller):
         """Bridge to teacher, bridge to student, student to bridge."""
         return [edge for edge, _ in self._weighted_edges]
 
-    def bind(self, probe: Outputs, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
+    def bind(self, facts: Facts, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
         """Check that classes and levels match, see :meth:`Distiller.bind`.
 
         Raises:
@@ -80,18 +74,18 @@ class SOKD(Distiller):
                 f'SOKD: role {self.teacher!r} learns; add it to model.frozen, the bridge learns in its place'
             )
         for edge in self.edges():
-            if edge.learner not in trainable:
+            if edge.learner.role not in trainable:
                 raise ConfigError(
-                    f'SOKD: role {edge.learner!r} is frozen, so it cannot learn; remove it from model.frozen'
+                    f'SOKD: role {edge.learner.role!r} is frozen, so it cannot learn; remove it from model.frozen'
                 )
-        return super().bind(probe, trainable)
+        return super().bind(facts, trainable)
 
-    def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    def forward(self, outputs: Outputs, step: Step) -> DistillerOutput:
         """Return ``<learner>.loss_from_<source>`` for each of the three; see :class:`Distiller`."""
         losses = {}
         for edge, weight in self._weighted_edges:
             if weight == 0:
                 continue
-            term = class_divergence(outputs[edge.learner], matched(edge, outputs, connectors), self.tau)
-            losses[f'{edge.learner}.loss_from_{edge.source}'] = weight * term
-        return losses
+            term = class_divergence(paired(edge, outputs, step.connectors), self.tau)
+            losses[f'{edge.learner.role}.loss_from_{edge.source.role}'] = weight * term
+        return DistillerOutput(losses)

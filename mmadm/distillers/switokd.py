@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
-from mmadm.distillers.base import (
-    Distiller,
-    Edge,
-    Outputs,
-    TapSpec,
-    class_divergence,
-    edges_between,
-    matched,
-    valid_positions,
-)
-from mmadm.distillers.truth import check_class_maps, targets_like
+from mmadm.distillers.base import Distiller, Facts, class_divergence
+from mmadm.distillers.class_targets import check_class_maps
+from mmadm.distillers.pairs import Edge, Outputs, Pair, TapSpec, edges_between, paired
 from mmadm.functional.switokd import switch_distances, switch_from_distances
 from mmadm.registry import MODELS
+from mmadm.structures import DistillerOutput, Step
 from mmadm.utils.errors import ConfigError
 
 
@@ -79,37 +72,36 @@ class SwitOKD(Distiller):
         """The teacher."""
         return frozenset({self.teacher})
 
-    def bind(self, probe: Outputs, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
+    def bind(self, facts: Facts, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
         """Check that classes and levels match, see :meth:`Distiller.bind`.
 
         Raises:
             ConfigError: Also if a role is frozen or the logits are no class maps.
         """
-        found = super().bind(probe, trainable)
+        found = super().bind(facts, trainable)
         for edge in self._edges:
-            if edge.learner not in trainable:
-                raise ConfigError(f'SwitOKD: role {edge.learner!r} is frozen, both must learn; use Transfer instead')
-            check_class_maps('SwitOKD', edge.learner, edge.learner_tap, probe[edge.learner])
+            role = edge.learner.role
+            if role not in trainable:
+                raise ConfigError(f'SwitOKD: role {role!r} is frozen, both must learn; use Transfer instead')
+            check_class_maps('SwitOKD', edge.learner, facts[role])
         return found
 
-    def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-        """Return ``<role>.loss_switokd`` of both and the monitor ``<teacher>.expert``, 1 where the teacher pauses."""
-        found = {}
-        for edge in self._edges:
-            term = class_divergence(outputs[edge.learner], matched(edge, outputs, connectors), self.tau)
-            found[f'{edge.learner}.loss_switokd'] = self.weight * term
-        found[f'{self.teacher}.expert'] = self._expert(outputs, connectors)
-        return found
+    def forward(self, outputs: Outputs, step: Step) -> DistillerOutput:
+        """Return ``<role>.loss_switokd`` of both, and whether the teacher pauses, logged as ``<teacher>.expert``."""
+        losses = {}
+        of_student, of_teacher = (paired(edge, outputs, step.connectors) for edge in self._edges)
+        for role, pairs in ((self.student, of_student), (self.teacher, of_teacher)):
+            losses[f'{role}.loss_switokd'] = self.weight * class_divergence(pairs, self.tau)
+        expert = self._expert(of_student)
+        return DistillerOutput(losses, {f'{self.teacher}.expert': expert.float()}, {self.teacher: expert})
 
-    def _expert(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> Tensor:
-        """1 if the teacher pauses, else 0; the distances are means over levels and ranks."""
-        edge, output = self._edges[0], outputs[self.student]
+    def _expert(self, pairs: Sequence[Pair]) -> Tensor:
+        """Whether the teacher pauses; the distances are means over levels and ranks."""
         of_levels = []
-        for student, teacher in matched(edge, outputs, connectors):
-            targets, mask = targets_like(output, teacher), valid_positions(output, teacher)
-            distances = switch_distances(student.detach(), teacher.detach(), targets, self.tau, mask)
+        for student, teacher, context in pairs:
+            distances = switch_distances(student, teacher, context.labels(), self.tau, context.mask)
             of_levels.append(torch.stack(distances))
         distances = torch.stack(of_levels).mean(dim=0)
         if get_world_size() > 1:
             all_reduce(distances, op='mean')
-        return switch_from_distances(*distances.unbind()).expert.float()
+        return switch_from_distances(*distances.unbind()).expert

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import (
-    Distiller,
-    Edge,
-    Outputs,
-    TapSpec,
-    edges_between,
-    is_logits,
-    matched,
-    mean_of,
-    valid_positions,
-)
-from mmadm.distillers.truth import targets_like
-from mmadm.losses import ChannelWiseDivergence, DistillationLoss
+from mmadm.distillers.base import Distiller, Facts, mean_of
+from mmadm.distillers.pairs import Edge, Outputs, TapSpec, edges_between, paired
+from mmadm.losses import DistillationLoss
 from mmadm.modules import AvatarEnsemble
 from mmadm.registry import MODELS
-from mmadm.structures import Kind, PairContext, RoleOutput
+from mmadm.structures import DistillerOutput, PairContext, Step
 from mmadm.utils.errors import ConfigError, require_dict
 
 
@@ -79,19 +70,27 @@ class Transfer(Distiller):
         """One edge for each tap."""
         return self._edges
 
-    def bind(self, probe: Outputs, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
+    def bind(self, facts: Facts, trainable: Collection[str]) -> dict[str, tuple[str, nn.Module]]:
         """Infer the connectors, see :meth:`Distiller.bind`, and compute the loss once on the dry run.
 
         Raises:
-            ConfigError: Also if the loss cannot work with this tap.
+            ConfigError: Also if the loss makes no sense for what a tap gives, or cannot work with it.
         """
-        found = super().bind(probe, trainable)
+        found = super().bind(facts, trainable)
+        name = type(self.loss).__name__
+        for edge in self._edges:
+            kind = facts[edge.learner.role].output.taps[edge.learner].kind
+            if isinstance(self.loss, DistillationLoss):
+                try:
+                    self.loss.check_kind(kind)
+                except ConfigError as error:
+                    raise ConfigError(f'Transfer.at={str(edge.learner)!r} of {edge.learner.role!r}: {error}') from error
         try:
             with torch.no_grad():
-                self(probe, {key: module for key, (_, module) in found.items()})
+                outputs = {role: known.output for role, known in facts.items()}
+                self(outputs, Step(connectors={key: module for key, (_, module) in found.items()}))
         except (RuntimeError, ValueError, IndexError) as error:
-            kind = type(self.loss).__name__
-            raise ConfigError(f'Transfer: {kind} cannot work at {self._edges[0].learner_tap!r}: {error}') from error
+            raise ConfigError(f'Transfer: {name} cannot work at {str(self._edges[0].learner)!r}: {error}') from error
         return found
 
     def connector(self, edge: Edge, in_channels: int, out_channels: int) -> nn.Module | None:
@@ -103,32 +102,30 @@ class Transfer(Distiller):
             return self.loss.connector(in_channels, out_channels)
         return super().connector(edge, in_channels, out_channels)
 
-    def forward(self, outputs: Outputs, connectors: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    def forward(self, outputs: Outputs, step: Step) -> DistillerOutput:
         """Return ``<learner>.loss_transfer`` and with avatars ``<learner>.avatar_weight_min``."""
         terms, lightest = [], []
         for edge in self._edges:
-            for level, (learner, source) in enumerate(matched(edge, outputs, connectors)):
-                context = self._context(edge, outputs[self.learner], source, level)
-                loss = self.loss
-                if isinstance(loss, DistillationLoss):  # those of the toolboxes know of no context
-                    loss.check_kind(context.kind)
-                    loss = partial(loss, context=context)
+            for learner, source, context in paired(edge, outputs, step.connectors):
+                loss = partial(self._compare, context)
                 if self.avatars is None:
                     terms.append(loss(learner, source.detach()))
                     continue
-                # AKD's program normalises the student alone where the loss is a softmax over positions
-                both = not isinstance(self.loss, ChannelWiseDivergence)
+                both = getattr(self.loss, 'standardises_source', True)
                 term, weights = self.avatars(loss, learner, source.detach(), both, context.mask)
                 terms.append(term)
                 lightest.append(weights.min())
-        found = {f'{self.learner}.loss_transfer': self.weight * mean_of(terms)}
-        if lightest:
-            found[f'{self.learner}.avatar_weight_min'] = torch.stack(lightest).min()
-        return found
+        monitors = {f'{self.learner}.avatar_weight_min': torch.stack(lightest).min()} if lightest else {}
+        return DistillerOutput({f'{self.learner}.loss_transfer': self.weight * mean_of(terms)}, monitors)
 
-    def _context(self, edge: Edge, output: RoleOutput, source: Tensor, level: int) -> PairContext:
-        """What the loss may know; classes and labels have a meaning for class scores alone."""
-        if not is_logits(edge):
-            return PairContext(Kind.MAP if source.dim() == 4 else Kind.VECTORS, level)
-        kind = Kind.SIGMOID_SCORES if output.binary else Kind.SOFTMAX_SCORES
-        return PairContext(kind, level, valid_positions(output, source), lambda: targets_like(output, source))
+    def _compare(self, context: PairContext, learner: Tensor, source: Tensor) -> Tensor:
+        """Our own losses know what they compare; a stock one takes weights of the elements."""
+        if isinstance(self.loss, DistillationLoss):
+            return self.loss(learner, source, context)
+        if context.mask is None:
+            return self.loss(learner, source)
+        if not {'weight', 'avg_factor'} <= set(signature(self.loss.forward).parameters):
+            kept = context.mask.unsqueeze(1).expand_as(learner)
+            return self.loss(learner[kept], source[kept])
+        weight = context.mask.unsqueeze(1).expand_as(learner).to(learner.dtype)
+        return self.loss(learner, source, weight, avg_factor=weight.sum().clamp(min=1.0))

@@ -5,7 +5,6 @@ from mmadm.engine.hooks import (
     NonFiniteGuardHook,
     RoleCheckpointHook,
     RoleEMAHook,
-    RoleHook,
     SimilarityVisHook,
     TeacherGuardHook,
 )
@@ -18,7 +17,6 @@ __all__ = [
     'NonFiniteGuardHook',
     'RoleCheckpointHook',
     'RoleEMAHook',
-    'RoleHook',
     'RoleOptimWrapperConstructor',
     'RoleOptimWrapperDict',
     'RoleValLoop',

@@ -17,6 +17,13 @@ class Connector(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1, bias=False)
 
+    def forward(self, feature: Tensor) -> Tensor:
+        """Map a map (N, C, h, w), tokens (N, C, L) or vectors (n, C)."""
+        if feature.dim() == 4:
+            return super().forward(feature)
+        missing = 4 - feature.dim()
+        return super().forward(feature[(..., *[None] * missing)]).flatten(feature.dim() - 1)
+
 
 def resize_like(feature: Tensor, reference: Tensor) -> Tensor:
     """Resize a map (N, C, h, w) bilinearly to the height and width of a reference (N, D, H, W); vectors stay."""

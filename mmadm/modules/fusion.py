@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class FeatureFusion(nn.Module):
@@ -80,9 +82,22 @@ class SelfDistillation(nn.Module):
 
     def forward(self, feature: Tensor) -> list[Tensor]:
         """Make the shallower features, deepest first, from the last one (N, C, H, W)."""
+        return self._run(feature)
+
+    def targets(self, feature: Tensor) -> list[Tensor]:
+        """The same with the statistics that training has gathered, which stay as they are: what others learn from."""
+        return self._run(feature, gathered=True)
+
+    def _run(self, feature: Tensor, gathered: bool = False) -> list[Tensor]:
         made = []
         for step in self.steps:
-            feature = step(feature)
+            for part in step:
+                if gathered and isinstance(part, _BatchNorm):
+                    feature = F.batch_norm(
+                        feature, part.running_mean, part.running_var, part.weight, part.bias, eps=part.eps
+                    )
+                else:
+                    feature = part(feature)
             made.append(feature)
         return made
 

@@ -11,12 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from mmengine.logging import MessageHub
-
-
-def current_iteration() -> int:
-    """The Runner's training iteration, from 0; 0 outside a Runner."""
-    return int(MessageHub.get_current_instance().runtime_info.get('iter', 0))
 
 
 @contextmanager

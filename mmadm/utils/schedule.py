@@ -42,9 +42,13 @@ class WeightSchedule:
         except TypeError as error:
             raise ConfigError(f'schedule={cfg}: takes warmup, length and stop ({error})') from error
 
-    def __call__(self, iteration: int) -> float:
+    def over(self, iteration: int, epoch: int = 0) -> bool:
+        """Whether the distiller is off for good."""
+        return self.stop is not None and iteration >= self.stop
+
+    def __call__(self, iteration: int, epoch: int = 0) -> float:
         """Return the factor at an iteration (from 0); 0 from ``stop`` on."""
-        if self.stop is not None and iteration >= self.stop:
+        if self.over(iteration, epoch):
             return 0.0
         if self.warmup == 'constant' or iteration >= self.length:
             return 1.0

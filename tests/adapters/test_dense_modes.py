@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tap_reader import TapReader
 from tiny_det import SIZE, batch, build, detector, distillation
 
-from mmadm.adapters import build_adapter
 from mmadm.utils.errors import ConfigError
 
 # `ddod` has a deformable convolution that refuses levels smaller than its kernel
@@ -46,7 +46,7 @@ def alike(first, second):
 def test_taps_are_the_same_in_training_and_in_eval_mode(case):
     family, model, items = case
     inputs = model.data_preprocessor(items, False)['inputs']
-    adapter = build_adapter('student', model)
+    adapter = TapReader('student', model)
     taps, stock = [], []
     for mode in (True, False):
         taps.append(adapter.features(only_heads_train(model, mode), inputs, ['logits', 'boxes', 'feats']).taps)
@@ -61,7 +61,7 @@ def test_taps_are_the_same_in_training_and_in_eval_mode(case):
 def test_the_boxes_of_vfnet_are_the_refined_ones():
     model = build(detector('vfnet'))
     data = model.data_preprocessor(batch(), True)
-    taps = build_adapter('student', model).loss(model, **data, taps=['feats', 'boxes']).taps
+    taps = TapReader('student', model).loss(model, **data, taps=['feats', 'boxes']).taps
     _, first, refined = model.bbox_head(tuple(taps['feats']))
     for mine, theirs, other in zip(taps['boxes'], refined, first, strict=True):
         assert torch.equal(mine, theirs) and not torch.equal(mine, other)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tap_reader import TapReader
 from tiny_det import batch, build, detector, distillation
 
-from mmadm.adapters import build_adapter
 from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError
 
@@ -20,7 +20,7 @@ def model(request):
 
 @pytest.fixture(scope='module')
 def adapter(model):
-    return build_adapter('student', model)
+    return TapReader('student', model)
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+from tap_reader import TapReader
 from tiny import SIZE, batch, build, segmentor
 from torch import nn
 
-from mmadm.adapters import build_adapter
-from mmadm.adapters.taps import Tap, tapped
+from mmadm.adapters.taps import Reading, tapped
+from mmadm.structures import Tap
 from mmadm.utils.errors import ConfigError
 
 
@@ -19,7 +20,7 @@ def model():
 
 @pytest.fixture(scope='module')
 def adapter(model):
-    return build_adapter('student', model)
+    return TapReader('student', model)
 
 
 def preprocessed(model):
@@ -32,8 +33,8 @@ def test_logits_are_what_the_loss_is_computed_from(model, adapter):
     output = adapter.loss(model, data['inputs'], data['data_samples'], ['logits'])
     stock = model.decode_head.loss_by_feat(output.taps['logits'][0], data['data_samples'])
     assert output.losses['decode.loss_ce'].item() == stock['loss_ce'].item()
-    assert output.labels.shape == (2, *SIZE) and (output.labels[:, :4] == 255).all()
-    assert torch.equal(output.valid, output.labels != 255)
+    assert output.truth.labels.shape == (2, *SIZE) and (output.truth.labels[:, :4] == 255).all()
+    assert output.truth.ignore_index == 255
 
 
 def test_feats_are_the_neck_or_the_backbone(model, adapter):
@@ -48,7 +49,7 @@ def test_feats_are_the_neck_or_the_backbone(model, adapter):
     necked['neck'] = dict(type='FPN', in_channels=[4, 8, 16, 32], out_channels=6, num_outs=4)
     necked['decode_head']['in_channels'] = 6
     other = build(necked).eval()
-    taps = build_adapter('student', other).features(other, data['inputs'], ['feats']).taps['feats']
+    taps = TapReader('student', other).features(other, data['inputs'], ['feats']).taps['feats']
     assert [t.shape[1] for t in taps] == [6] * 4
 
 
@@ -71,18 +72,19 @@ def test_a_cascade_gives_the_logits_of_its_last_stage():
     cfg.update(type='CascadeEncoderDecoder', num_stages=2, decode_head=[first, second])
     model = build(cfg).eval()
     inputs = torch.randn(2, 3, *SIZE)
-    taps = build_adapter('student', model).features(model, inputs, ['logits']).taps
+    taps = TapReader('student', model).features(model, inputs, ['logits']).taps
     assert torch.equal(taps['logits'][0], model(inputs, mode='tensor'))
 
 
 def test_a_module_called_several_times_gives_a_list_and_hooks_go_away():
     shared = nn.Conv2d(1, 1, 1)
     twice = nn.Sequential(shared, nn.Identity(), shared)
-    with tapped(twice, {'conv': Tap(('0',)), 'all': Tap(('',))}) as found:
+    conv, whole = Tap('', '0'), Tap('', 'whole')
+    with tapped(twice, {conv: Reading(('0',)), whole: Reading(('',))}) as found:
         out = twice(torch.ones(1, 1, 2, 2))
-    assert len(found['conv']) == 2 and torch.equal(found['conv'][1], out) and len(found['all']) == 1
+    assert len(found[conv]) == 2 and torch.equal(found[conv][1], out) and len(found[whole]) == 1
     assert not shared._forward_hooks
-    with pytest.raises(RuntimeError, match='inside'), tapped(twice, {'conv': Tap(('0',))}):
+    with pytest.raises(RuntimeError, match='inside'), tapped(twice, {conv: Reading(('0',))}):
         raise RuntimeError('inside')
     assert not shared._forward_hooks
 
@@ -115,14 +117,14 @@ def test_the_loss_of_a_segmentor_says_what_its_scores_are(loss, binary):
     cfg = segmentor(4)
     cfg['decode_head']['loss_decode'] = loss
     model = build(cfg)
-    assert build_adapter('student', model).probe(model, 64, ['logits']).binary is binary
+    assert TapReader('student', model).probe(model, 64, ['logits']).by_sigmoid is binary
 
 
 def test_a_single_channel_is_a_sigmoid_whatever_the_loss():
     cfg = segmentor(4, classes=2)
     cfg['decode_head'].update(out_channels=1, threshold=0.3, loss_decode=dict(type='DiceLoss', use_sigmoid=True))
     model = build(cfg)
-    assert build_adapter('student', model).probe(model, 64, ['logits']).binary
+    assert TapReader('student', model).probe(model, 64, ['logits']).by_sigmoid
 
 
 def test_a_head_without_a_classifier_convolution_says_so():
@@ -133,8 +135,8 @@ def test_a_head_without_a_classifier_convolution_says_so():
     )  # fmt: skip
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = build(cfg)
-    adapter = build_adapter('student', model)
+    adapter = TapReader('student', model)
     if hasattr(model.decode_head, 'conv_seg'):
         pytest.fail('choose another head: this one has conv_seg')
     with pytest.raises(ConfigError, match='SegmenterMaskTransformerHead has no `conv_seg`'):
-        adapter.tap(model, 'logits')
+        adapter.reading(model, 'logits')

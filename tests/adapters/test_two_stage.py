@@ -6,10 +6,11 @@ import pytest
 import torch
 from mmdet.structures.bbox import bbox2roi
 from mmengine.config import ConfigDict
+from tap_reader import TapReader
 from tiny_det import CLASSES, batch, build, detector, distillation
 
-from mmadm.adapters import build_adapter
 from mmadm.functional import kl_divergence
+from mmadm.structures import Tap
 from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError
 
@@ -74,7 +75,7 @@ def test_the_learner_taps_what_its_own_loss_sees(model):
     model.train()
     seen = []
     handle = last_head(model.roi_head).loss_cls.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    output = build_adapter('student', model).loss(model, **preprocessed(model), taps=['logits', 'boxes', 'feats'])
+    output = TapReader('student', model).loss(model, **preprocessed(model), taps=['logits', 'boxes', 'feats'])
     handle.remove()
     (logits,), (boxes,) = output.taps['logits'], output.taps['boxes']
     assert logits.shape == (48, CLASSES + 1) and torch.equal(logits, seen[0])  # 24 regions of each image
@@ -82,12 +83,12 @@ def test_the_learner_taps_what_its_own_loss_sees(model):
     arguments = (2,) if hasattr(model.roi_head, 'num_stages') else ()
     stock = model.roi_head._bbox_forward(*arguments, tuple(output.taps['feats']), output.rois)
     assert torch.equal(logits, stock['cls_score']) and torch.equal(boxes, stock['bbox_pred'])
-    assert not output.binary
+    assert not output.by_sigmoid
 
 
 def test_a_role_scores_given_regions_from_its_own_neck(family, model, rois):
     """Trainable or frozen, and for a cascade by what it predicts: the mean over its stages."""
-    adapter = build_adapter('teacher', model)
+    adapter = TapReader('teacher', model)
     done = preprocessed(model)
     with torch.no_grad():
         levels = model.eval().extract_feat(done['inputs'])
@@ -147,7 +148,7 @@ def test_scoring_leaves_statistics_and_modes_alone(rois):
         type='ConvFCBBoxHead', num_shared_convs=2, num_shared_fcs=1, conv_out_channels=16, norm_cfg=dict(type='BN')
     )
     model = stock(cfg)
-    output = build_adapter('teacher', model).loss(model, **preprocessed(model), taps=['logits'])
+    output = TapReader('teacher', model).loss(model, **preprocessed(model), taps=['logits'])
     resting = next(m for m in model.roi_head.modules() if isinstance(m, torch.nn.BatchNorm2d))
     resting.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -162,7 +163,7 @@ def test_scoring_leaves_statistics_and_modes_alone(rois):
 
 @pytest.mark.parametrize('at', ['backbone', 'feats', 'logits'])
 def test_a_frozen_role_proposes_nothing_and_runs_no_further_than_its_taps(family, model, at):
-    adapter = build_adapter('teacher', model)
+    adapter = TapReader('teacher', model)
     done = preprocessed(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     seen = []
@@ -204,7 +205,7 @@ def test_a_frozen_teacher_of_lower_precision_scores_nearly_the_same(teacher):
 
 @pytest.mark.parametrize('name', ['bfloat16', 'float32'])
 @pytest.mark.parametrize('teacher', ['faster', 'cascade'])
-def test_a_frozen_teacher_scores_regions_in_its_own_precision(teacher, name, rois):
+def test_a_frozen_teacher_scores_regions_in_its_own_precision(teacher, name):
     roles = dict(student=detector('faster'), teacher=detector(teacher, 8))
     model = distillation(roles=roles, distillers=[KD, ADM], frozen=['teacher'], teacher_dtype=name)
     data = preprocessed(model)
@@ -212,14 +213,17 @@ def test_a_frozen_teacher_scores_regions_in_its_own_precision(teacher, name, roi
     for module in model.roles['teacher'].modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
             module.register_forward_hook(lambda *call: precisions.append(call[-1].dtype))
-    outputs = model._run_roles(data['inputs'], data['data_samples'], dict(model.distillers.items()), 0)
-    neck = len(precisions)
+    logits, feats = Tap('teacher', 'logits'), Tap('teacher', 'feats')
+    taps = {'student': [Tap('student', 'logits')], 'teacher': [logits, feats]}
+    outputs = model._runner.run(data['inputs'], data['data_samples'], taps, 0)
     with torch.autocast('cpu', dtype=torch.bfloat16, enabled=name == 'float32'):  # float32 inside an AMP run
-        scores = [outputs['teacher'].on_rois(rois, tap) for tap in ('logits', 'boxes')]
-    wanted = getattr(torch, name)
-    assert len(precisions) > neck > 0 and set(precisions) == {wanted}
+        model._runner._score_regions(outputs, [('student', logits)])
+    wanted, teacher = getattr(torch, name), outputs['teacher']
+    assert len(precisions) > 20 and set(precisions) == {wanted}
     # as every other tap of this teacher
-    assert {found.dtype for found in [*scores, *outputs['teacher'].taps['feats']]} == {wanted}
+    scores = teacher.regional['student', logits].levels
+    assert len(scores[0]) == len(outputs['student'].rois) > 0
+    assert {found.dtype for found in [*scores, *teacher.taps[feats].levels]} == {wanted}
 
 
 @pytest.mark.parametrize('learner', ['faster', 'cascade'])

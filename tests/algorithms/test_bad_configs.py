@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from role_outputs import role_outputs
 from tiny import batch, distillation, segmentor, train
 
-from mmadm.algorithms.methods import check_reached
-from mmadm.structures import RoleOutput
+from mmadm.algorithms.build_distillers import check_reached
 from mmadm.utils.errors import ConfigError
 
 ADM = dict(type='ADM', at='backbone.layer4')
@@ -103,7 +103,7 @@ def test_only_a_tap_with_something_in_it_can_miss_its_learner():
     model = distillation(distillers=[dict(type='Transfer', source='teacher', learner='student', loss=HINT)])
 
     def look(rows):
-        check_reached(dict(model.distillers.items()), {'student': RoleOutput(taps=dict(logits=[torch.zeros(rows, 5)]))})
+        check_reached(model.distillers, role_outputs({'student': dict(logits=[torch.zeros(rows, 5)])}))
 
     look(0)  # a detector that samples no region in a batch
     with pytest.raises(ConfigError, match="tap 'logits', but nothing learns up to there"):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
+from role_outputs import role_outputs
 from routing import assert_routed, total
 from tiny_det import STOCK, batch, build, detector, distillation
 
 from mmadm.registry import MODELS
-from mmadm.structures import RoleOutput
+from mmadm.structures import BatchArea, GroundTruth, Step
 
 DETRS = ('deformable', 'dino')
 MUTUAL = dict(type='MutualLearning', roles=['student', 'teacher'])
@@ -39,10 +39,8 @@ def train(model, family='', steps=3, lr=0.002, **kwargs):
     optimiser = OptimWrapper(torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9))
     logs = []
     for step in range(steps):
-        MessageHub.get_current_instance().update_info('iter', step)
         log = model.train_step(batch(masks=family == 'mask', seed=step, **kwargs), optimiser)
         logs.append({key: float(value) for key, value in log.items()})
-    MessageHub.get_current_instance().update_info('iter', 0)
     return logs
 
 
@@ -202,10 +200,9 @@ def test_foreground_is_the_share_of_weight_inside_boxes_by_hand():
     distiller.trainable = frozenset(['student', 'teacher'])
 
     def found(boxes):
-        student, teacher = (RoleOutput(taps={'feats': taps}) for taps in levels)
-        facts = dict(valid=torch.ones(2, 4, 4, dtype=torch.bool), gt_boxes=boxes)
-        outputs = dict(student=RoleOutput(taps=student.taps, truth=lambda: facts), teacher=teacher)
-        return distiller(outputs, {})
+        taps = {role: dict(feats=maps) for role, maps in zip(('student', 'teacher'), levels, strict=True)}
+        outputs = role_outputs(taps, GroundTruth(boxes=boxes), BatchArea((4, 4), ((4, 4),) * 2))
+        return distiller(outputs, Step()).monitors
 
     e = math.exp
     first, second = e(2) / (e(2) + 3), 2 * e(1) / (2 * e(1) + 2)
@@ -238,10 +235,15 @@ def test_foreground_of_a_real_pyramid_is_what_a_loop_finds():
         cell = 96 / height, 128 / width
         per_image = []
         for image, sample in zip(similarity, samples, strict=True):
+            rows, columns = (
+                min(math.ceil(side / (padded / cells)), cells)
+                for side, padded, cells in zip(sample.img_shape, (96, 128), (height, width), strict=True)
+            )
+            image = image[:rows, :columns]  # what is no image has no weight
             weights = np.exp(image / 0.1) / np.exp(image / 0.1).sum()
-            inside = np.zeros((height, width), bool)
-            for y in range(height):
-                for x in range(width):
+            inside = np.zeros((rows, columns), bool)
+            for y in range(rows):
+                for x in range(columns):
                     for x1, y1, x2, y2 in sample.gt_instances.bboxes.tensor.tolist():
                         inside[y, x] |= x1 <= (x + 0.5) * cell[1] < x2 and y1 <= (y + 0.5) * cell[0] < y2
             if inside.any():

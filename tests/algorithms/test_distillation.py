@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import DefaultScope
 from tiny import SIZE, batch, build, distillation, plain_optimiser, segmentor, train
 
-from mmadm.utils.errors import CheckpointError, NonFiniteLossError
+from mmadm.utils.errors import CheckpointError
 
 ADM = dict(type='ADM', at='backbone.layer4')
 MUTUAL = dict(type='MutualLearning', roles=['student', 'teacher'])
@@ -87,19 +87,13 @@ def test_two_distillers_of_one_kind_keep_their_losses_apart():
 
 
 def test_a_linear_warm_up_scales_the_loss():
-    full = train(distillation(distillers=[ADM]), 1)[0]['student.loss_consensus']
-    logs = train(distillation(distillers=[dict(ADM, schedule=dict(warmup='linear', length=4))]), 1)
-    assert logs[0]['student.loss_consensus'] == 0 and full > 0
-    from mmengine.logging import MessageHub
-
-    MessageHub.get_current_instance().update_info('iter', 1)
+    full = [log['student.loss_consensus'] for log in train(distillation(distillers=[ADM]), 1)]
     model = distillation(distillers=[dict(ADM, schedule=dict(warmup='linear', length=4))])
-    log = model.train_step(batch(seed=0), plain_optimiser(model))
-    MessageHub.get_current_instance().update_info('iter', 0)
-    assert float(log['student.loss_consensus']) == pytest.approx(full / 4, rel=1e-5)
-
-
-# ---- preprocessing --------------------------------------------------------------------------------------------------
+    optimiser = plain_optimiser(model, lr=0.0)
+    found = [model.train_step(batch(seed=0), optimiser)['student.loss_consensus'].item() for _ in range(2)]
+    assert found[0] == 0 and full[0] > 0
+    # dropout draws other numbers in the second iteration, but not before the tap
+    assert found[1] == pytest.approx(full[0] / 4, rel=1e-3)
 
 
 def test_each_role_gets_what_its_own_preprocessor_makes():
@@ -214,17 +208,20 @@ def test_a_stock_config_by_name_builds_with_its_own_scope():
 # ---- a loss that is not finite --------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_weights_move():
+def test_losses_are_shown_before_the_weights_move():
     model = distillation(distillers=[MUTUAL])
-    called = []
-    model.before_abort = lambda: called.append(True)
-    with torch.no_grad():
-        model.roles['teacher'].decode_head.conv_seg.weight.fill_(float('nan'))
+    shown = []
     before = deepcopy(model.roles['student'].state_dict())
-    message = r"iteration 1 .*role 'teacher': decode\.loss_ce"
-    with pytest.raises(NonFiniteLossError, match=message):
+
+    def stop(total, log_vars):
+        shown.append((total, log_vars))
+        raise RuntimeError
+
+    model.check_losses = stop
+    with pytest.raises(RuntimeError):
         train(model, 1)
-    assert called == [True]
+    ((total, log_vars),) = shown
+    assert log_vars['loss'] is total and {'student.loss', 'teacher.loss_mutual'} <= set(log_vars)
     assert all(torch.equal(before[k], v) for k, v in model.roles['student'].state_dict().items() if 'running' not in k
                and 'tracked' not in k)  # fmt: skip
 

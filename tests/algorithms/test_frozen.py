@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from role_outputs import run_roles
 from tiny import batch, distillation, segmentor, train
 
 from mmadm.algorithms.frozen import compile_around
@@ -15,8 +16,8 @@ DEEP = dict(KD, at='backbone.layer4', loss=dict(type='PearsonDistance'))
 def taps_of_teacher(model):
     """What the frozen teacher puts out in a training step."""
     data = model.data_preprocessor(batch(), True)
-    outputs = model._run_roles(data['inputs'], data['data_samples'], dict(model.distillers.items()), 0)
-    return outputs['teacher'].taps
+    outputs = run_roles(model, data)
+    return {str(tap): read.levels for tap, read in outputs['teacher'].taps.items()}
 
 
 def test_one_key_makes_an_online_config_offline_with_the_same_losses():

@@ -1,9 +1,10 @@
 """ADM on features of half precision."""
 
 import torch
+from role_outputs import role_outputs
 
 from mmadm.registry import MODELS
-from mmadm.structures import RoleOutput
+from mmadm.structures import Step
 
 
 def test_a_position_of_zeros_has_a_gradient_that_fits_float16():
@@ -14,7 +15,7 @@ def test_a_position_of_zeros_has_a_gradient_that_fits_float16():
         tap.requires_grad_()
     distiller = MODELS.build(dict(type='mmadm.ADM', consensus=1.0, divergence=1.0))
     distiller.trainable = frozenset(taps)
-    losses = distiller({role: RoleOutput(taps=dict(feats=[tap])) for role, tap in taps.items()}, {})
-    sum(value for key, value in losses.items() if 'loss' in key).backward()
+    outputs = role_outputs({role: dict(feats=[tap]) for role, tap in taps.items()})
+    sum(distiller(outputs, Step()).losses.values()).backward()
     for tap in taps.values():
         assert tap.grad.isfinite().all() and tap.grad[:, :, 1:].abs().max() > 0

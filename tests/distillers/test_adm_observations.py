@@ -2,30 +2,26 @@
 
 import pytest
 import torch
-from mmengine.logging import MessageHub
+from role_outputs import logged, role_outputs
 
 from mmadm.registry import MODELS
-from mmadm.structures import RoleOutput
+from mmadm.structures import GroundTruth, Step
 
 # what is an object (class 2 or 4) at 2 x 2 positions; 255 is labelled by nobody
 LABELS = torch.tensor([[[2, 2, 0, 0], [2, 2, 0, 0], [4, 4, 255, 255], [4, 4, 255, 255]]])
 COSINES = torch.tensor([[[0.9, 0.8], [0.1, 0.2]]])
 
 
-def observe(foreground, labels=LABELS, **options):
+def observe(foreground, labels=LABELS, iteration=0, **options):
     """Log a pair whose student is strongest at the right, whose teacher is strongest at the left."""
     strong_left, strong_right = torch.tensor([[[3.0, 1.0], [2.0, 0.5]]]), torch.tensor([[[1.0, 3.0], [0.5, 2.0]]])
     student = torch.stack([torch.ones_like(COSINES), torch.zeros_like(COSINES)], 1) * strong_right
     teacher = torch.stack([COSINES, (1 - COSINES**2).sqrt()], 1) * strong_left
     distiller = MODELS.build(dict(type='mmadm.ADM', foreground=foreground, **options))
     distiller.trainable = frozenset(['student', 'teacher'])
-    outputs = dict(
-        student=RoleOutput(
-            taps=dict(feats=[student.requires_grad_()]), truth=lambda: dict(labels=labels, valid=labels != 255)
-        ),
-        teacher=RoleOutput(taps=dict(feats=[teacher.requires_grad_()])),
-    )
-    return distiller(outputs, {})
+    taps = dict(student=dict(feats=[student.requires_grad_()]), teacher=dict(feats=[teacher.requires_grad_()]))
+    outputs = role_outputs(taps, GroundTruth(labels) if isinstance(labels, torch.Tensor) else labels)
+    return logged(distiller(outputs, Step(iteration)))
 
 
 def test_overlaps_of_the_most_similar_and_of_the_strongest_positions():
@@ -62,11 +58,6 @@ def test_boxes_say_nothing_about_a_segmentation():
 
 
 def test_what_a_log_of_every_tenth_iteration_shows_is_observed_then():
-    hub, looked = MessageHub.get_current_instance(), []
-    for iteration in range(30):
-        hub.update_info('iter', iteration)
-        if 'student.overlap_similar' in observe([2, 4]):
-            looked.append(iteration)
-    hub.update_info('iter', 0)
+    looked = [i for i in range(30) if 'student.overlap_similar' in observe([2, 4], iteration=i)]
     # the first, so that a log has every column from its start; then the tenth, the twentieth, the thirtieth
     assert looked == [0, 9, 19, 29]

@@ -6,9 +6,11 @@ from copy import deepcopy
 import pytest
 import tiny_det
 import torch
+from role_outputs import levels, run_roles
 from tiny import batch, distillation, plain_optimiser, segmentor, train
 
 from mmadm.functional import attention_distance, attention_map, kl_divergence
+from mmadm.modules import resize_like
 from mmadm.modules.fusion import FeatureFusion, LeaderTransform, SelfDistillation
 from mmadm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmadm.utils.errors import ConfigError
@@ -59,10 +61,11 @@ def test_values_against_the_pure_functions():
     data = model.data_preprocessor(batch(), True)
     losses = model(**data, mode='loss')
     again = deepcopy(model)
-    outputs = again._run_roles(data['inputs'], data['data_samples'], dict(again.distillers.items()), 0)
-    z = {name: outputs[name].taps['logits'][0] for name in NAMES}
-    f = {name: outputs[name].taps['pre_logits'][0] for name in NAMES}
-    mask = torch.nn.functional.interpolate(outputs['leader'].valid[:, None].float(), z['leader'].shape[2:])[:, 0] > 0
+    outputs = run_roles(again, data)
+    z = {name: levels(outputs, name, 'logits')[0] for name in NAMES}
+    f = {name: levels(outputs, name, 'pre_logits')[0] for name in NAMES}
+    valid = (outputs['leader'].truth.labels != 255)[:, None].float()
+    mask = torch.nn.functional.interpolate(valid, z['leader'].shape[2:])[:, 0] > 0
     parts = again.connectors['ffsd']
     fused = parts['fuse_0']([f['first'], f['second']])
     fused_z = parts['head'](fused)
@@ -110,8 +113,8 @@ def amp_step(model):
     """Outputs of the roles and the losses, in bfloat16, before a backward pass."""
     data = model.data_preprocessor(batch(), True)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        outputs = model._run_roles(data['inputs'], data['data_samples'], dict(model.distillers.items()), 0)
-        return outputs, model.distillers['ffsd'](outputs, model.connectors['ffsd'])
+        outputs = run_roles(model, data)
+        return outputs, model.distillers['ffsd'](outputs, model.step_of('ffsd')).losses
 
 
 def test_in_mixed_precision_every_weight_of_a_chain_learns():
@@ -121,8 +124,16 @@ def test_in_mixed_precision_every_weight_of_a_chain_learns():
     for name in ('second', 'leader'):
         chain = model.connectors['ffsd'][f'chain_{name}']
         with torch.autocast('cpu', dtype=torch.bfloat16):
-            last = outputs[name].taps['pre_logits'][-1]
-            alone = model.distillers['ffsd']._chain(outputs[name], last, chain)
+            last = levels(outputs, name, 'pre_logits')[-1].detach()
+            pairs = [
+                (resize_like(made, own), own)
+                for made, own in zip(
+                    chain(last), (levels(outputs, name, tap)[-1].detach() for tap in SHALLOW), strict=True
+                )
+            ]
+            alone = 1000.0 * sum(
+                attention_distance(a, b) + attention_distance(attention_map(a), attention_map(b)) for a, b in pairs
+            )
         expected, found = (gradients(loss, chain) for loss in (alone, losses[f'self_distillation.loss_{name}']))
         for mine, theirs in zip(found, expected, strict=True):
             assert mine is not None and theirs.any()
@@ -132,7 +143,7 @@ def test_in_mixed_precision_every_weight_of_a_chain_learns():
 def test_nothing_stays_in_autocasts_cache_from_a_pass_without_gradient():
     model = together()
     outputs, _ = amp_step(model)
-    chain, feature = model.connectors['ffsd']['chain_leader'], outputs['leader'].taps['pre_logits'][-1].detach()
+    chain, feature = model.connectors['ffsd']['chain_leader'], levels(outputs, 'leader', 'pre_logits')[-1].detach()
 
     def cast_weight():
         """The node of the graph that casts the first weight: the same one as long as autocast remembers it."""
@@ -141,7 +152,7 @@ def test_nothing_stays_in_autocasts_cache_from_a_pass_without_gradient():
     with torch.autocast('cpu', dtype=torch.bfloat16):
         first = cast_weight()
         assert cast_weight() is first
-        model.distillers['ffsd']._from_chain(outputs['leader'], feature, chain)
+        model.distillers['ffsd']._from_chain(outputs['leader'], feature, model.step_of('ffsd'))
         assert cast_weight() is not first
 
 
@@ -206,13 +217,12 @@ def test_odd_sizes_are_compared_at_the_size_of_the_networks_own_feature():
     losses = model(**data, mode='loss')
     assert reached(model, losses['self_distillation.loss_leader']) == {'ffsd.chain_leader'}
     assert reached(model, losses['leader.loss_fusion']) == {'leader', 'ffsd.transform_0'}
-    outputs = again._run_roles(data['inputs'], data['data_samples'], dict(again.distillers.items()), 0)
-    taps = outputs['leader'].taps
-    made = again.connectors['ffsd']['chain_leader'].train()(taps['pre_logits'][0].detach())
+    outputs = run_roles(again, data)
+    made = again.connectors['ffsd']['chain_leader'].train()(levels(outputs, 'leader', 'pre_logits')[0].detach())
     assert [tuple(m.shape[2:]) for m in made] == [(3, 4), (6, 8), (12, 16)]
     terms = []
     for rough, tap in zip(made, SHALLOW, strict=True):
-        own = taps[tap][0]
+        own = levels(outputs, 'leader', tap)[0]
         fitted = torch.nn.functional.interpolate(rough, size=own.shape[2:], mode='bilinear')
         terms += [attention_distance(fitted, own), attention_distance(attention_map(fitted), attention_map(own))]
     torch.testing.assert_close(losses['self_distillation.loss_leader'], 1000.0 * sum(terms))

@@ -6,6 +6,7 @@ import pytest
 import tiny_det
 import torch
 from mmengine.runner.checkpoint import load_state_dict
+from role_outputs import levels, run_roles
 from tiny import batch, build, distillation, plain_optimiser, segmentor, train
 
 from mmadm.functional import kl_divergence
@@ -84,14 +85,14 @@ def losses_fed_or_not(make, steps=2):
     for fed in (True, False):
         model = make()
         if not fed:
-            model._prefixes.clear()
+            model._runner._prefixes.clear()
         losses.append(train(model, steps))
     return losses
 
 
 def test_feeding_changes_no_number(teacher_file):
     """The same step as with a bridge that runs its whole network itself."""
-    assert semi_online(teacher_file)._prefixes['bridge'].paths == (
+    assert semi_online(teacher_file)._runner._prefixes['bridge'].paths == (
         'backbone.conv1',
         *(f'backbone.layer{n}' for n in (1, 2, 3)),
     )
@@ -102,7 +103,7 @@ def test_feeding_changes_no_number(teacher_file):
 def test_what_is_changed_in_place_is_not_fed(teacher_file):
     """A block adds its input to what its last normalisation has given."""
     model = semi_online(teacher_file, tail=['backbone.layer2.0.downsample'])
-    paths = model._prefixes['bridge'].paths
+    paths = model._runner._prefixes['bridge'].paths
     assert 'backbone.layer2.0.conv2' in paths and 'backbone.layer2.0.bn2' not in paths
     fed, own = losses_fed_or_not(lambda: semi_online(teacher_file, tail=['backbone.layer2.0.downsample']))
     assert fed == own
@@ -133,13 +134,13 @@ def test_two_bridges_of_one_teacher_are_fed_up_to_their_own_cuts(teacher_file):
 
 
 def test_what_runs_after_a_learning_part_is_no_prefix(teacher_file):
-    assert semi_online(teacher_file, tail=['backbone.conv1'])._prefixes['bridge'].paths == ()
+    assert semi_online(teacher_file, tail=['backbone.conv1'])._runner._prefixes['bridge'].paths == ()
     tail = ['backbone.layer2', 'decode_head.conv_seg']
-    assert semi_online(teacher_file, tail=tail)._prefixes['bridge'].paths == (
+    assert semi_online(teacher_file, tail=tail)._runner._prefixes['bridge'].paths == (
         'backbone.conv1', 'backbone.layer1',
     )  # fmt: skip
     # a whole decode head is never called as a module, its children are
-    paths = semi_online(teacher_file, tail=['decode_head'])._prefixes['bridge'].paths
+    paths = semi_online(teacher_file, tail=['decode_head'])._runner._prefixes['bridge'].paths
     assert paths == ('backbone',)
 
 
@@ -150,10 +151,10 @@ def test_a_bridge_that_is_no_copy_runs_its_own_network(teacher_file):
         student=segmentor(4), teacher=dict(cfg=dict(segmentor(8), data_preprocessor=other), checkpoint=teacher_file)
     )
     same = distillation(roles=dict(roles, bridge=bridge), frozen=['teacher'], distillers=[SOKD])
-    assert 'bridge' in same._prefixes
+    assert 'bridge' in same._runner._prefixes
     for own in (dict(cfg=segmentor(8), checkpoint=teacher_file), dict(like='teacher', checkpoint=teacher_file)):
         named = dict(roles, bridge=dict(own, train=TAIL))
-        assert not distillation(roles=named, frozen=['teacher'], distillers=[SOKD])._prefixes
+        assert not distillation(roles=named, frozen=['teacher'], distillers=[SOKD])._runner._prefixes
 
 
 def test_a_bridge_has_the_weights_of_a_teacher_without_a_checkpoint():
@@ -194,7 +195,7 @@ def test_a_bridge_whose_frozen_part_was_loaded_otherwise_runs_it(teacher_file):
         assert len(ran) == runs
         twin.load_state_dict(load)
         if runs:
-            twin._prefixes.clear()
+            twin._runner._prefixes.clear()
         torch.manual_seed(0)
         assert losses['bridge.decode.loss_ce'] == twin(**data, mode='loss')['bridge.decode.loss_ce']
 
@@ -221,9 +222,10 @@ def test_each_loss_moves_its_learner_alone_and_has_its_value(teacher_file):
         reached = {n.split('.')[1] for n, g in zip(named, grads, strict=True) if g is not None and g.any()}
         # at the start bridge and teacher differ by dropout and batch statistics only
         assert reached == {key.partition('.')[0]}, key
-    outputs = model._run_roles(data['inputs'], data['data_samples'], dict(model.distillers.items()), 0)
-    z = {role: out.taps['logits'][0].double() for role, out in outputs.items()}
-    mask = torch.nn.functional.interpolate(outputs['student'].valid[:, None].float(), z['student'].shape[2:])[:, 0] > 0
+    outputs = run_roles(model, data)
+    z = {role: levels(outputs, role, 'logits')[0].double() for role in outputs}
+    valid = (outputs['student'].truth.labels != 255)[:, None].float()
+    mask = torch.nn.functional.interpolate(valid, z['student'].shape[2:])[:, 0] > 0
     expected = 2.0 * kl_divergence(z['bridge'], z['teacher'], 3.0, mask)
     torch.testing.assert_close(losses['bridge.loss_from_teacher'], expected.float(), rtol=1e-4, atol=1e-6)
 

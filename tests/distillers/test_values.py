@@ -1,10 +1,9 @@
 """What each distiller computes from given taps, against the pure functions."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 import torch.nn.functional as F
+from role_outputs import as_facts, levels, logged, role_outputs
 from tiny import distillation
 
 from mmadm.distillers import ADM, MutualLearning, Transfer
@@ -17,35 +16,37 @@ from mmadm.functional import (
     kl_divergence,
     similarity_map,
 )
-from mmadm.structures import RoleOutput
+from mmadm.structures import GroundTruth, Step
 from mmadm.utils.errors import ConfigError
 
 ROLES = ('student', 'teacher', 'peer')
 
 
-def outputs(**taps):
+def outputs(sigmoid=False, **taps):
     """RoleOutputs of three roles with random taps; labels whose top half is ignored."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.zeros(2, 8, 8, dtype=torch.long)
     labels[:, :4] = 255
-    found = {}
-    for role in ROLES:
-        mine = {name: [torch.randn(*shape, generator=generator, requires_grad=True) for shape in shapes]
-                for name, shapes in taps.items()}  # fmt: skip
-        found[role] = RoleOutput(taps=mine, truth=lambda: dict(labels=labels, valid=labels != 255))
-    return found
+    made = {
+        role: {
+            name: [torch.randn(*shape, generator=generator, requires_grad=True) for shape in shapes]
+            for name, shapes in taps.items()
+        }
+        for role in ROLES
+    }
+    return role_outputs(made, GroundTruth(labels), sigmoid=sigmoid)
 
 
 def bound(distiller, found, trainable=ROLES):
-    assert not distiller.bind(found, trainable)  # equal channels
+    assert not distiller.bind(as_facts(found), trainable)  # equal channels
     return distiller
 
 
 def test_mutual_learning_is_the_mean_over_peers_on_labelled_pixels():
     found = outputs(logits=[(2, 5, 8, 8)])
-    z = {role: out.taps['logits'][0] for role, out in found.items()}
+    z = {role: levels(found, role, 'logits')[0] for role in found}
     distiller = bound(MutualLearning(ROLES, tau=2.0, weight=3.0), found)
-    losses = distiller(found, {})
+    losses = logged(distiller(found, Step()))
     mask = torch.zeros(2, 8, 8, dtype=torch.bool)
     mask[:, 4:] = True
     expected = 1.5 * sum(kl_divergence(z['student'], z[q], 2.0, mask) for q in ('teacher', 'peer'))
@@ -55,22 +56,22 @@ def test_mutual_learning_is_the_mean_over_peers_on_labelled_pixels():
 
 def test_a_frozen_peer_only_teaches():
     found = outputs(logits=[(2, 5, 8, 8)])
-    losses = bound(MutualLearning(ROLES), found, trainable=('student', 'teacher'))(found, {})
+    losses = logged(bound(MutualLearning(ROLES), found, trainable=('student', 'teacher'))(found, Step()))
     assert set(losses) == {'student.loss_mutual', 'teacher.loss_mutual'}
     losses['student.loss_mutual'].backward()
-    assert found['peer'].taps['logits'][0].grad is None
+    assert levels(found, 'peer', 'logits')[0].grad is None
 
 
 def test_transfer_compares_at_the_sources_resolution():
-    found = outputs(logits=[(2, 5, 4, 4)])
-    big = torch.randn(2, 5, 8, 8, generator=torch.Generator().manual_seed(7))
-    found['teacher'].taps['logits'][0] = big
+    found, other = outputs(logits=[(2, 5, 4, 4)]), outputs(logits=[(2, 5, 8, 8)])
+    found['teacher'] = other['teacher']
+    big = levels(found, 'teacher', 'logits')[0]
     distiller = bound(Transfer('teacher', 'student', dict(type='KLDivergence', tau=4.0), weight=0.5), found)
-    small = found['student'].taps['logits'][0]
+    small = levels(found, 'student', 'logits')[0]
     resized = F.interpolate(small, size=(8, 8), mode='bilinear', align_corners=False)
-    mask = found['student'].labels != 255
+    mask = found['student'].truth.labels != 255
     expected = 0.5 * kl_divergence(resized, big, 4.0, mask)
-    torch.testing.assert_close(distiller(found, {})['student.loss_transfer'], expected)
+    torch.testing.assert_close(logged(distiller(found, Step()))['student.loss_transfer'], expected)
 
 
 def test_adm_averages_over_levels_taps_and_partners():
@@ -79,12 +80,12 @@ def test_adm_averages_over_levels_taps_and_partners():
         ADM(['student', 'peer'], 'teacher', at=['a', 'b'], consensus=2.0, divergence=0.5, tau=0.3, region='topk',
             share=0.25), found
     )  # fmt: skip
-    losses = distiller(found, {})
+    losses = logged(distiller(found, Step()))
     options = dict(tau=0.3, region='topk', share=0.25)
 
     def pairs(student):
         for tap in ('a', 'b'):
-            yield from zip(found[student].taps[tap], found['teacher'].taps[tap], strict=True)
+            yield from zip(levels(found, student, tap), levels(found, 'teacher', tap), strict=True)
 
     for student in ('student', 'peer'):
         expected = torch.stack([consensus_loss(s, t, **options) for s, t in pairs(student)]).mean()
@@ -105,13 +106,13 @@ def test_adm_averages_over_levels_taps_and_partners():
 )
 def test_adm_computes_only_what_somebody_learns_from(trainable, keys):
     found = outputs(feats=[(2, 6, 4, 4)])
-    assert set(bound(ADM(), found, trainable)(found, {})) == keys
+    assert set(logged(bound(ADM(), found, trainable)(found, Step()))) == keys
 
 
 def test_adm_gradients_are_those_of_the_pure_losses():
     found = outputs(feats=[(2, 6, 4, 4)])
-    student, teacher = found['student'].taps['feats'][0], found['teacher'].taps['feats'][0]
-    losses = bound(ADM(consensus=1.0, divergence=1.0, tau=0.2), found)(found, {})
+    student, teacher = levels(found, 'student', 'feats')[0], levels(found, 'teacher', 'feats')[0]
+    losses = logged(bound(ADM(consensus=1.0, divergence=1.0, tau=0.2), found)(found, Step()))
     (losses['student.loss_consensus'] + losses['teacher.loss_divergence']).backward()
     (expected_s,) = torch.autograd.grad(consensus_loss(student, teacher.detach(), tau=0.2), student)
     (expected_t,) = torch.autograd.grad(divergence_loss(student.detach(), teacher, tau=0.2), teacher)
@@ -125,28 +126,30 @@ def test_adm_gradients_are_those_of_the_pure_losses():
 def test_transfer_passes_labels_and_where_they_are():
     found = outputs(logits=[(2, 5, 4, 4)])
     distiller = bound(Transfer('teacher', 'student', dict(type='DecoupledKL', tau=2.0)), found)
-    small = found['student'].labels[:, ::2, ::2]
-    z = [found[role].taps['logits'][0] for role in ('student', 'teacher')]
+    small = found['student'].truth.labels[:, ::2, ::2]
+    z = [levels(found, role, 'logits')[0] for role in ('student', 'teacher')]
     expected = decoupled_kl(*z, small, 2.0, 1.0, 8.0, small != 255)
-    torch.testing.assert_close(distiller(found, {})['student.loss_transfer'], expected)
+    torch.testing.assert_close(logged(distiller(found, Step()))['student.loss_transfer'], expected)
     cwd = bound(Transfer('teacher', 'student', dict(type='ChannelWiseDivergence')), found)
-    torch.testing.assert_close(cwd(found, {})['student.loss_transfer'], channel_wise_divergence(*z, 1.0, small != 255))
+    torch.testing.assert_close(
+        logged(cwd(found, Step()))['student.loss_transfer'], channel_wise_divergence(*z, 1.0, small != 255)
+    )
 
 
 def test_a_loss_that_cannot_work_at_the_tap_is_refused_before_training():
-    found = {role: replace(out, binary=True) for role, out in outputs(logits=[(2, 5, 4, 4)]).items()}
+    found = outputs(sigmoid=True, logits=[(2, 5, 4, 4)])
     with pytest.raises(ConfigError, match=r'DecoupledKL: makes no sense for class scores \(a sigmoid each\)'):
-        Transfer('teacher', 'student', dict(type='DecoupledKL')).bind(found, ROLES)
+        Transfer('teacher', 'student', dict(type='DecoupledKL')).bind(as_facts(found), ROLES)
 
 
 def test_mgd_builds_a_block_for_each_level_even_where_channels_match():
     found = outputs(feats=[(2, 6, 8, 8), (2, 6, 4, 4)])
     distiller = Transfer('teacher', 'student', dict(type='MaskedGeneration', mask_ratio=0.0), at='feats')
-    connectors = distiller.bind(found, ROLES)
+    connectors = distiller.bind(as_facts(found), ROLES)
     assert {key: learner for key, (learner, _) in connectors.items()} == {'feats_0': 'student', 'feats_1': 'student'}
     blocks = {key: module for key, (_, module) in connectors.items()}
-    loss = distiller(found, blocks)['student.loss_transfer']
-    pairs = [(blocks[f'feats_{i}'](found['student'].taps['feats'][i]), found['teacher'].taps['feats'][i])
+    loss = logged(distiller(found, Step(connectors=blocks)))['student.loss_transfer']
+    pairs = [(blocks[f'feats_{i}'](levels(found, 'student', 'feats')[i]), levels(found, 'teacher', 'feats')[i])
              for i in range(2)]  # fmt: skip
     torch.testing.assert_close(loss, torch.stack([generation_distance(a, b) for a, b in pairs]).mean())
 
@@ -154,28 +157,29 @@ def test_mgd_builds_a_block_for_each_level_even_where_channels_match():
 def test_avatars_replace_the_source_and_leave_it_without_gradient():
     found = outputs(feats=[(2, 6, 8, 8)])
     options = dict(loss=dict(type='PearsonDistance'), at='feats')
-    plain = bound(Transfer('teacher', 'student', **options), found)(found, {})['student.loss_transfer']
+    plain = logged(bound(Transfer('teacher', 'student', **options), found)(found, Step()))['student.loss_transfer']
     untouched = dict(type='AvatarEnsemble', num=2, perturbation=dict(type='Dropout', p=0.0))
-    same = bound(Transfer('teacher', 'student', avatars=untouched, **options), found)(found, {})
+    same = logged(bound(Transfer('teacher', 'student', avatars=untouched, **options), found)(found, Step()))
     torch.testing.assert_close(same['student.loss_transfer'], plain)
     assert same['student.avatar_weight_min'].item() == pytest.approx(1.0)
-    noisy = bound(Transfer('teacher', 'student', avatars=dict(num=2), **options), found)(found, {})
+    noisy = logged(bound(Transfer('teacher', 'student', avatars=dict(num=2), **options), found)(found, Step()))
     assert noisy['student.loss_transfer'].item() != pytest.approx(plain.item())
     noisy['student.loss_transfer'].backward()
-    assert found['teacher'].taps['feats'][0].grad is None
-    assert found['student'].taps['feats'][0].grad.abs().max() > 0
+    assert levels(found, 'teacher', 'feats')[0].grad is None
+    assert levels(found, 'student', 'feats')[0].grad.abs().max() > 0
 
 
 def test_adm_with_avatars_of_a_trainable_teacher_keeps_its_routing():
     found = outputs(feats=[(2, 6, 8, 8)])
-    losses = bound(ADM(avatars=dict(num=3, perturbation=dict(type='Dropout', p=0.0))), found)(found, {})
-    plain = bound(ADM(), found)(found, {})
+    avatars = dict(num=3, perturbation=dict(type='Dropout', p=0.0))
+    losses = logged(bound(ADM(avatars=avatars), found)(found, Step()))
+    plain = logged(bound(ADM(), found)(found, Step()))
     for key in ('student.loss_consensus', 'teacher.loss_divergence'):
         torch.testing.assert_close(losses[key], plain[key])
     losses['student.loss_consensus'].backward()
-    assert found['teacher'].taps['feats'][0].grad is None
+    assert levels(found, 'teacher', 'feats')[0].grad is None
     losses['teacher.loss_divergence'].backward()
-    assert found['teacher'].taps['feats'][0].grad.abs().max() > 0
+    assert levels(found, 'teacher', 'feats')[0].grad.abs().max() > 0
 
 
 def test_a_tap_beside_two_of_the_source_has_a_connector_for_each():

@@ -103,7 +103,7 @@ class CopyModel(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         copied = copy.deepcopy(runner.model)
-        self.same_callback = copied.before_abort is runner.model.before_abort is not None
+        self.same_callback = copied.check_losses is runner.model.check_losses is not None
 
 
 def test_a_copy_of_the_model_in_training_does_not_copy_the_runner(data, tmp_path):
@@ -111,7 +111,7 @@ def test_a_copy_of_the_model_in_training_does_not_copy_the_runner(data, tmp_path
     runner = runner_of(role_config(data, iterations=1), tmp_path, custom_hooks=[hook])
     runner.train()
     assert hook.same_callback
-    assert runner.model.before_abort is None
+    assert runner.model.check_losses is None
 
 
 def test_labels_out_of_range_stop_before_anything_is_trained(tmp_path):

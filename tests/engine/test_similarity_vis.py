@@ -114,7 +114,7 @@ def test_only_the_main_process_draws(folder, tmp_path, monkeypatch):
     cfg = config(folder / 'data', HOOK)
     cfg.train_cfg.max_iters = 2
     runner = runner_of(cfg, tmp_path)
-    runner.model.similarity_maps = None  # nothing may be computed either
+    runner.model.look = None  # nothing may be computed either
     runner.train()
     assert not pictures(tmp_path)
 

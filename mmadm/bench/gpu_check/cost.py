@@ -17,6 +17,7 @@ from mmadm.bench.gpu_check.large import PSPNET, RETINANET, Task, batches, learne
 from mmadm.bench.gpu_check.networks import Batch
 from mmadm.bench.gpu_check.report import Report, Setting
 from mmadm.bench.measured_models import Learner
+from mmadm.structures import Tap
 from mmadm.utils.export import role_config
 
 TIMES, WARMUP = 12, 4
@@ -94,7 +95,9 @@ def _prefix(task: Task, model: nn.Module, data: list[Batch], setting: Setting, r
     given = model.data_preprocessor(deepcopy(data[0]), True)
     inputs, samples = given['inputs']['teacher'], given['data_samples']['teacher']
     name = f'{task.name}: forward pass of the frozen teacher'
-    return _told(name, lambda _: adapter.features(network, inputs, ['logits'], samples), setting, report)
+    return _told(
+        name, lambda _: adapter.features(network, inputs, [Tap('teacher', 'logits')], samples), setting, report
+    )
 
 
 def measure(name: str, learning: Learner, data: list[Batch], setting: Setting, report: Report) -> float:

@@ -16,12 +16,9 @@ from mmadm.bench.gpu_check.report import Report, Setting
 from mmadm.bench.gpu_check.waits import Places, waits
 
 #: Functions of mmadm that may wait
-ALLOWED = {
-    '_stop_if_not_finite': 'one number of a step',
-    'switch_distances': "a CPU's one_hot looks at the labels, a GPU's does not",
-}
+ALLOWED = {'switch_distances': "a CPU's one_hot looks at the labels, a GPU's does not"}
 #: Of SwitOKD: whether the teacher pauses is decided on the host
-PAUSING = 'mmadm/algorithms/distillation.py', 'forward'
+PAUSING = 'mmadm/algorithms/paused_roles.py', 'undo_paused'
 
 
 def synchronisation(setting: Setting, report: Report) -> None:
@@ -43,7 +40,7 @@ def synchronisation(setting: Setting, report: Report) -> None:
                 )
                 mine = own(places, name == 'switokd')
                 told = ', '.join(f'{place} x{number}' for place, number in mine.items())
-                report.check(f"{name}, {kind}: nothing of mmadm's waits but the finite check", not mine, told)
+                report.check(f"{name}, {kind}: nothing of mmadm's waits", not mine, told)
 
 
 def own(places: Places, pauses: bool = False) -> Places:

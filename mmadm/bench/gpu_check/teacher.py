@@ -13,6 +13,7 @@ from mmadm.algorithms.frozen import compile_around, lowered, teacher_precision
 from mmadm.bench.gpu_check.clock import milliseconds
 from mmadm.bench.gpu_check.large import PSPNET, batches, learner, load
 from mmadm.bench.gpu_check.report import Report, Setting
+from mmadm.structures import Tap
 
 #: By name: precision, TF32, channels-last, compiled; what takes longest to prepare comes last
 VARIANTS: dict[str, tuple[str, bool, bool, bool]] = {
@@ -36,7 +37,7 @@ def frozen_teacher(setting: Setting, report: Report) -> None:
     given = model.data_preprocessor(batches(PSPNET, setting.tiny, 1)[0], True)
     inputs = given['inputs']['teacher']
     network = settle(model.roles['teacher'], inputs)
-    paths = build_adapter('teacher', network).paths(network, ['logits'])
+    paths = build_adapter('teacher', network).paths(network, [Tap('teacher', 'logits')])
     with ExitStack() as stack:
         if setting.tiny:  # a compiler takes longer than a test has
             torch.compiler.set_stance('force_eager')

@@ -27,7 +27,7 @@ class HostReads(TorchDispatchMode):
     """Counts what would make a program wait for a GPU, on any device.
 
     Attributes:
-        places: How often, by place: ``mmadm/algorithms/distillation.py:321 _stop_if_not_finite``.
+        places: How often, by place: ``mmadm/algorithms/paused_roles.py:34 undo_paused``.
     """
 
     def __init__(self) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import all_reduce, broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -17,9 +18,10 @@ from mmadm.engine.atomic import BACKEND_ARGS
 from mmadm.engine.generators import KEY, make_record, snapshot
 from mmadm.engine.preflight import check_training
 from mmadm.registry import HOOKS
+from mmadm.structures import is_loss
 from mmadm.utils.checkpoint import write_checkpoint
 from mmadm.utils.cli import require_writable
-from mmadm.utils.errors import ConfigError
+from mmadm.utils.errors import ConfigError, NonFiniteLossError
 from mmadm.utils.export import extract_role, role_file
 from mmadm.utils.unwrap import unwrapped
 
@@ -28,10 +30,12 @@ from mmadm.utils.unwrap import unwrapped
 class NonFiniteGuardHook(Hook):
     """Guards the training of an ``mmadm.Distillation``.
 
-    Before training it checks that optimiser, hooks and watched metrics fit several roles, that the work dir can be
-    written to and that the labels fit the roles. When a loss is not
-    finite, it saves the state from before that iteration as ``last_good_iter_N.pth``, which can be resumed from, with
-    the deploy role's file beside it; then the model raises its error.
+    Before training it checks that the work dir can be written to and that the labels fit the roles. A loss that is not
+    finite stops the training on every rank before any optimiser has stepped, and the state from before that iteration
+    is saved as ``last_good_iter_N.pth``, which can be resumed from, with the deploy role's file beside it.
+
+    On a GPU the host looks at the loss when the backward pass has been queued: the forward pass is over by then, and
+    the device has work to do while the host waits.
 
     Args:
         check_labels: Whether to look at the labels.
@@ -46,6 +50,8 @@ class NonFiniteGuardHook(Hook):
         self._copies: list[Tensor] = []
         self._generators: dict[str, Any] = {}
         self._saving: tuple[Path, dict[str, Any]] | None = None
+        self._undecided: Callable[[], None] | None = None
+        self._handles: list[Any] = []
 
     def before_run(self, runner: Runner) -> None:
         """Check settings before any hook looks at the training.
@@ -58,7 +64,7 @@ class NonFiniteGuardHook(Hook):
             check_training(runner, model)
 
     def before_train(self, runner: Runner) -> None:
-        """Check, and ask the model to call back before it gives up.
+        """Check, and ask the model to show its losses before the backward pass.
 
         Raises:
             ConfigError: If the work dir is not writable, a label id is out of range, or DDP would wait for the
@@ -73,17 +79,31 @@ class NonFiniteGuardHook(Hook):
             )
         if self._check_labels and hasattr(model, 'check_data'):
             _checked_by_the_main_process(partial(model.check_data, runner.train_dataloader.dataset))
-        if not hasattr(model, 'before_abort'):
+        if not hasattr(model, 'check_losses'):
             return
+        model.progress.follow(runner.message_hub)
         self._buffers = list(model.buffers())
         self._copies = [buffer.clone() for buffer in self._buffers]
 
-        # a plain function, because a deepcopy of the model (EMA) must not copy this hook and the runner with it
-        def abort() -> None:
-            """Save what the last good iteration left."""
-            self._save_last_good(runner)
+        # plain functions, because a deepcopy of the model (EMA) must not copy this hook and the runner with it
+        def look(total: Tensor, log_vars: dict[str, Tensor]) -> None:
+            """Take note of the losses of an iteration."""
+            self._look(runner, total, log_vars)
 
-        model.before_abort = abort
+        def decide(*_: Any) -> None:
+            """Stop before an optimiser steps."""
+            self._decide()
+
+        model.check_losses = look
+        wrapper = runner.optim_wrapper
+        members = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+        self._handles = [member.optimizer.register_step_pre_hook(decide) for member in members]
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Look at the loss of an iteration in which no optimiser stepped."""
+        self._decide()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Remember what the forward pass changes: BatchNorm statistics and other buffers, and random generators."""
@@ -102,8 +122,46 @@ class NonFiniteGuardHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Let go of the model."""
         model = unwrapped(runner.model)
-        if hasattr(model, 'before_abort'):
-            model.before_abort = None
+        if hasattr(model, 'check_losses'):
+            model.check_losses = None
+        for handle in self._handles:
+            handle.remove()
+
+    def _look(self, runner: Runner, total: Tensor, log_vars: dict[str, Tensor]) -> None:
+        self._decide()
+        bad = (~torch.isfinite(total.detach())).float()  # one number of all losses: there is one to wait for
+        if get_world_size() > 1:  # all ranks stop together, or the others would wait for this one's gradients for ever
+            all_reduce(bad, op='max')
+        arrived = None
+        if bad.is_cuda:
+            copy = torch.empty_like(bad, device='cpu', pin_memory=True)
+            bad, arrived = copy.copy_(bad, non_blocking=True), torch.cuda.Event()
+            arrived.record()
+
+        def decide() -> None:
+            """Wait for the number, and stop if it is bad."""
+            if arrived is not None:
+                arrived.synchronize()
+            if bad:
+                self._stop(runner, log_vars)
+
+        self._undecided = decide
+        if arrived is None:
+            self._decide()
+
+    def _decide(self) -> None:
+        undecided, self._undecided = self._undecided, None
+        if undecided is not None:
+            undecided()
+
+    def _stop(self, runner: Runner, log_vars: dict[str, Tensor]) -> None:
+        names = [k for k, v in log_vars.items() if k != 'loss' and is_loss(k) and not torch.isfinite(v).all()]
+        self._save_last_good(runner)
+        found = ', '.join(f'role {n.partition(".")[0]!r}: {n.partition(".")[2]}' for n in names) or 'on another rank'
+        raise NonFiniteLossError(
+            f'non-finite loss at iteration {runner.iter + 1} ({found}). Lower the learning rate or the weight, clip '
+            'gradients, or look at the data of this iteration.'
+        )
 
     def _save_last_good(self, runner: Runner) -> None:
         """Save the state from before this iteration; parameters and optimisers still have it."""

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mmadm.engine.generators import undisturbed
 from mmadm.registry import HOOKS
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.tap_pictures import similarity_maps
 from mmadm.utils.unwrap import unwrapped
 from mmadm.visualization.overlay import rgb_image, similarity_overlays, spread_indices
 
@@ -48,7 +49,7 @@ class SimilarityVisHook(Hook):
             ConfigError: See the class.
         """
         model = unwrapped(runner.model)
-        if not getattr(model, 'adm', None):
+        if not any(hasattr(part, 'similarity_maps') for part in getattr(model, 'distillers', {}).values()):
             raise ConfigError(
                 'mmadm.SimilarityVisHook draws what mmadm.ADM sees, but the '
                 f'{type(model).__name__} of this config has no such distiller; add one to model.distillers or remove '
@@ -74,6 +75,6 @@ class SimilarityVisHook(Hook):
         with undisturbed():
             for number, item in enumerate(self._items):
                 image = rgb_image(item)
-                for maps in model.similarity_maps(item):
+                for maps in similarity_maps(model, item):
                     for kind, picture in similarity_overlays(image, maps).items():
                         runner.visualizer.add_image(f'{maps.name}_{kind}_{number}', picture, runner.iter + 1)

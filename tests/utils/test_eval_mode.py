@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from mmadm.utils.modes import evaluating
+from mmadm.utils.eval_mode import evaluating
 
 
 class Strict(nn.Module):

@@ -6,37 +6,42 @@ import pytest
 import tiny_det
 import torch
 import torch.nn.functional as F
+from role_outputs import as_facts, logged, role_outputs
+from tap_reader import TapReader
 from tiny import batch, build, segmentor
 
-from mmadm.adapters import build_adapter
 from mmadm.distillers import KDCL, SwitOKD
-from mmadm.distillers.truth import targets_like
+from mmadm.distillers.class_targets import class_targets
+from mmadm.distillers.grids import Grid
 from mmadm.modules import resize_like
-from mmadm.structures import RoleOutput
+from mmadm.structures import BatchArea, GroundTruth, Kind, RoleOutput, Step
 
 ROLES = ('student', 'teacher')
 LABELS = torch.tensor([[[0, 2], [255, 1]]])
 #: In an image of 16 x 16: a large box of class 1, in it a small one of class 0; the second image is empty
-BOXES = dict(
-    gt_boxes=[torch.tensor([[0.0, 0.0, 16.0, 8.0], [8.0, 0.0, 16.0, 8.0]]), torch.zeros(0, 4)],
-    gt_labels=[torch.tensor([1, 0]), torch.zeros(0, dtype=torch.long)],
-    valid=torch.ones(2, 16, 16, dtype=torch.bool),
+BOXES = GroundTruth(
+    boxes=[torch.tensor([[0.0, 0.0, 16.0, 8.0], [8.0, 0.0, 16.0, 8.0]]), torch.zeros(0, 4)],
+    box_labels=[torch.tensor([1, 0]), torch.zeros(0, dtype=torch.long)],
 )
 
 
+def targets(truth, scores, kind, padded):
+    """Truth of a role of unpadded images at maps (N * A, K, h, w)."""
+    stride = (padded[0] / scores.shape[2], padded[1] / scores.shape[3]) if scores.dim() == 4 else None
+    area = BatchArea(padded, (padded,) * 2)
+    return class_targets(RoleOutput(truth=truth, area=area), Grid(scores, stride, area), kind)
+
+
 def test_a_sigmoid_segmentor_has_one_true_class_at_labelled_pixels():
-    output = RoleOutput(truth=lambda: dict(labels=LABELS, valid=LABELS != 255), binary=True)
     expected = torch.tensor([[[[1, 0], [0, 0]], [[0, 0], [0, 1]], [[0, 1], [0, 0]]]]).bool()
-    assert torch.equal(targets_like(output, torch.zeros(1, 3, 2, 2)), expected)
-    one_channel = targets_like(output, torch.zeros(1, 1, 2, 2))
-    assert one_channel.tolist() == [[[[False, False], [False, True]]]]
+    found = [targets(GroundTruth(LABELS), torch.zeros(1, k, 2, 2), Kind.SIGMOID_SCORES, (2, 2)) for k in (3, 1)]
+    assert torch.equal(found[0], expected)
+    assert found[1].tolist() == [[[[False, False], [False, True]]]]
 
 
 def test_a_softmax_segmentor_has_class_ids():
-    found = targets_like(
-        RoleOutput(truth=lambda: dict(labels=LABELS.repeat_interleave(2, dim=2))), torch.zeros(1, 3, 2, 2)
-    )
-    assert torch.equal(found, LABELS)
+    wide = GroundTruth(LABELS.repeat_interleave(2, dim=2))
+    assert torch.equal(targets(wide, torch.zeros(1, 3, 2, 2), Kind.SOFTMAX_SCORES, (2, 4)), LABELS)
 
 
 @pytest.mark.parametrize('channels', [1, 2])
@@ -45,50 +50,49 @@ def test_the_truth_of_a_sigmoid_segmentor_is_that_of_the_stock_loss(channels):
     cfg['decode_head'].update(out_channels=channels, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True))
     model = build(cfg)
     data = model.data_preprocessor(batch(classes=2), True)
-    output = build_adapter('student', model).loss(model, **data, taps=['logits'])
-    logits = resize_like(output.taps['logits'][0], output.labels.unsqueeze(1))
-    assert logits.shape[1] == channels and output.binary
-    entropy = F.binary_cross_entropy_with_logits(logits, targets_like(output, logits).float(), reduction='none')
-    expected = (entropy * output.valid.unsqueeze(1)).mean()
+    read = TapReader('student', model).loss(model, **data, taps=['logits'])
+    output = read.output
+    logits = resize_like(read.taps['logits'][0], output.truth.labels.unsqueeze(1))
+    assert logits.shape[1] == channels and read.by_sigmoid
+    truth = class_targets(output, Grid(logits, (1.0, 1.0), output.area), Kind.SIGMOID_SCORES)
+    entropy = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction='none')
+    expected = (entropy * (output.truth.labels != 255).unsqueeze(1)).mean()
     assert output.losses['decode.loss_ce'].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_a_sigmoid_detector_has_every_class_of_the_boxes_at_a_location():
-    targets = targets_like(RoleOutput(truth=lambda: BOXES, binary=True), torch.zeros(4, 2, 2, 2))  # two priors
+    found = targets(BOXES, torch.zeros(4, 2, 2, 2), Kind.SIGMOID_SCORES, (16, 16))  # two priors
     expected = torch.tensor([[[0, 1], [0, 0]], [[1, 1], [0, 0]]]).bool()
-    assert torch.equal(targets, torch.stack([expected, expected, *torch.zeros(2, 2, 2, 2).bool()]))
-    assert targets_like(RoleOutput(truth=lambda: BOXES, binary=True), torch.zeros(5, 2)) is None
+    assert torch.equal(found, torch.stack([expected, expected, *torch.zeros(2, 2, 2, 2).bool()]))
+    assert targets(BOXES, torch.zeros(5, 2), Kind.SIGMOID_SCORES, (16, 16)) is None
 
 
 def test_a_softmax_detector_has_the_class_of_the_smallest_box_or_background():
-    targets = targets_like(RoleOutput(truth=lambda: BOXES), torch.zeros(4, 3, 2, 2))
+    found = targets(BOXES, torch.zeros(4, 3, 2, 2), Kind.SOFTMAX_SCORES, (16, 16))
     inside, outside = [[1, 0], [2, 2]], [[2, 2], [2, 2]]
-    assert targets.tolist() == [inside, inside, outside, outside]
+    assert found.tolist() == [inside, inside, outside, outside]
 
 
 # ---- what the distillers make of it ---------------------------------------------------------------------------------
 
 
-def roles(student, teacher, binary=False, **truth):
-    """RoleOutputs of two roles with logits (1, K, 1, w) given as a list of channels."""
-    truth.setdefault('valid', truth['labels'] != 255 if 'labels' in truth else None)
+def roles(student, teacher, sigmoid=False, labels=None, boxes=None):
+    """Outputs of two roles with logits (1, K, 1, w) given as a list of channels."""
     taps = {
         role: dict(logits=[torch.tensor(z)[None, :, None]]) for role, z in zip(ROLES, (student, teacher), strict=True)
     }
-    return {role: RoleOutput(taps=tap, truth=lambda: truth, binary=binary) for role, tap in taps.items()}
+    if boxes is not None:
+        return role_outputs(taps, boxes, BatchArea((8, 16), ((8, 16),)), sigmoid)
+    return role_outputs(taps, GroundTruth(labels), sigmoid=sigmoid)
 
 
 def computed(distiller, found):
-    assert not distiller.bind(found, ROLES)
-    return {key: value.item() for key, value in distiller(found, {}).items()}
+    assert not distiller.bind(as_facts(found), ROLES)
+    return {key: value.item() for key, value in logged(distiller(found, Step())).items()}
 
 
 #: One box of the only class covers the left of two cells; the second channel of a softmax is background
-LEFT = dict(
-    gt_boxes=[torch.tensor([[0.0, 0.0, 8.0, 8.0]])],
-    gt_labels=[torch.tensor([0])],
-    valid=torch.ones(1, 8, 16, dtype=torch.bool),
-)
+LEFT = GroundTruth(boxes=[torch.tensor([[0.0, 0.0, 8.0, 8.0]])], box_labels=[torch.tensor([0])])
 THIRD = log(3.0)  # logit of a probability of 3/4
 #: Bernoulli (or two-class) divergences of 3/4 from 1/2 and of 1/2 from 3/4
 FROM_HALF = 0.75 * log(1.5) + 0.25 * log(0.5)
@@ -100,11 +104,11 @@ TO_HALF = 0.5 * log(2 / 3) + 0.5 * log(2.0)
     ('found', 'positions'),
     [
         # the teacher is right on the true class 0, the student on the absent class 1
-        (roles([[0.0], [0.0]], [[THIRD], [THIRD]], labels=torch.tensor([[[0]]]), binary=True), 1),
+        (roles([[0.0], [0.0]], [[THIRD], [THIRD]], labels=torch.tensor([[[0]]]), sigmoid=True), 1),
         # one channel: the teacher is right where class 1 is, the student elsewhere; the third pixel is ignored
-        (roles([[0.0, 0.0, 9.0]], [[THIRD, THIRD, -9.0]], labels=torch.tensor([[[1, 0, 255]]]), binary=True), 2),
+        (roles([[0.0, 0.0, 9.0]], [[THIRD, THIRD, -9.0]], labels=torch.tensor([[[1, 0, 255]]]), sigmoid=True), 2),
         # the teacher is right in the box, the student on the background
-        (roles([[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [-THIRD, -THIRD]], **LEFT), 2),
+        (roles([[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [-THIRD, -THIRD]], boxes=LEFT), 2),
     ],
     ids=['sigmoids', 'one-channel', 'softmax-detector'],
 )
@@ -117,9 +121,9 @@ def test_kdcl_takes_the_better_half_of_each_role(ensemble, found, positions):
 @pytest.mark.parametrize(
     'found',
     [
-        roles([[-THIRD, THIRD], [-1e3] * 2], [[THIRD, 0.0], [-1e3] * 2], labels=torch.tensor([[[0, 0]]]), binary=True),
-        roles([[-THIRD, THIRD, 0.0]], [[THIRD, 0.0, -9.0]], labels=torch.tensor([[[1, 1, 255]]]), binary=True),
-        roles([[0.0, 0.0], [THIRD, THIRD]], [[THIRD, 0.0], [0.0, 0.0]], **LEFT),
+        roles([[-THIRD, THIRD], [-1e3] * 2], [[THIRD, 0.0], [-1e3] * 2], labels=torch.tensor([[[0, 0]]]), sigmoid=True),
+        roles([[-THIRD, THIRD, 0.0]], [[THIRD, 0.0, -9.0]], labels=torch.tensor([[[1, 1, 255]]]), sigmoid=True),
+        roles([[0.0, 0.0], [THIRD, THIRD]], [[THIRD, 0.0], [0.0, 0.0]], boxes=LEFT),
     ],
     ids=['sigmoids', 'one-channel', 'softmax-detector'],
 )

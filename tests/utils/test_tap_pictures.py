@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from tiny_runs import same
 
+from mmadm.utils.tap_pictures import avatar_variances, similarity_maps
+
 AVATARS = dict(num=3, perturbation=dict(type='Dropout', p=0.3))
 LOGITS = dict(type='Transfer', source='teacher', learner='student', loss=dict(type='KLDivergence'), avatars=AVATARS)
 
@@ -25,7 +27,7 @@ def model():
 
 def test_every_pair_tap_and_level_has_its_maps(model):
     item = item_of(tiny.batch())
-    found = {maps.name: maps for maps in model.similarity_maps(item)}
+    found = {maps.name: maps for maps in similarity_maps(model, item)}
     pairs = [('student', 'teacher'), ('student', 'second')]
     assert list(found) == [f'adm_backbone_layer{n}_{s}_{t}' for n in (3, 4) for s, t in pairs]
     maps = found['adm_backbone_layer4_student_teacher']
@@ -47,8 +49,8 @@ def test_the_model_and_the_generators_stay_as_they_were(model):
     model.roles['student'].backbone.layer1.eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     modes, pixels, draws = [part.training for part in model.modules()], item['inputs'].clone(), torch.get_rng_state()
-    model.similarity_maps(item)
-    model.avatar_variances(item)
+    similarity_maps(model, item)
+    avatar_variances(model, item)
     assert same(model.state_dict(), before)
     assert [part.training for part in model.modules()] == modes and True in modes and False in modes
     assert torch.equal(item['inputs'], pixels) and torch.equal(torch.get_rng_state(), draws)
@@ -58,7 +60,7 @@ def test_the_model_and_the_generators_stay_as_they_were(model):
 
 def test_avatars_of_every_distiller_differ_where_the_teachers_map_is_large(model):
     item = item_of(tiny.batch(size=(256, 256)))
-    found = model.avatar_variances(item)
+    found = avatar_variances(model, item)
     assert {name: len(maps) for name, maps in found.items()} == {'adm': 4, 'transfer': 1}
     (logits,) = found['transfer'].values()
     image = (item['inputs'].flip(0).float()[None] - 120) / 58
@@ -69,14 +71,14 @@ def test_avatars_of_every_distiller_differ_where_the_teachers_map_is_large(model
     # an element of size x varies by x^2 p / (1 - p); over three avatars the mean of it is 2 / 3 of that
     assert (logits / energy).mean().item() == pytest.approx(2 / 3 * 0.3 / 0.7, rel=0.1)
     torch.rand(1)
-    assert torch.equal(logits, *model.avatar_variances(item)['transfer'].values())
+    assert torch.equal(logits, *avatar_variances(model, item)['transfer'].values())
 
 
 def test_padding_of_a_detector_is_cut_off_on_every_level():
     logits = dict(LOGITS, loss=dict(type='mmdet.MSELoss'))
     model = tiny_det.distillation(distillers=[dict(type='ADM', at='feats'), logits])
     item = item_of(tiny_det.batch(size=(70, 100)))  # padded to 96 x 128
-    maps = model.similarity_maps(item)
+    maps = similarity_maps(model, item)
     assert [m.name for m in maps] == [f'adm_feats_{level}' for level in range(5)]
     sizes = [(9, 13), (5, 7), (3, 4), (2, 2), (1, 1)]
     assert [tuple(m.similarity.shape) for m in maps] == [(1, *size) for size in sizes]
@@ -92,7 +94,7 @@ def test_padding_of_a_detector_is_cut_off_on_every_level():
         ]
     torch.testing.assert_close(maps[0].similarity, F.cosine_similarity(*pair, dim=1)[:, :9, :13])
     # the nine priors of a position are one map
-    variances = model.avatar_variances(item)['transfer']
+    variances = avatar_variances(model, item)['transfer']
     assert [tuple(v.shape) for v in variances.values()] == [(1, *size) for size in sizes]
 
 
@@ -100,5 +102,5 @@ def test_scores_of_regions_have_no_map():
     logits = dict(LOGITS, loss=dict(type='mmdet.MSELoss'))
     model = tiny_det.distillation('faster', distillers=[dict(type='ADM', at='feats[0]'), logits])
     item = item_of(tiny_det.batch())
-    assert model.avatar_variances(item) == {'transfer': {}}
-    assert [maps.name for maps in model.similarity_maps(item)] == ['adm_feats_0']
+    assert avatar_variances(model, item) == {'transfer': {}}
+    assert [maps.name for maps in similarity_maps(model, item)] == ['adm_feats_0']

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from mmadm.adapters.taps import Tap, overwritten
+from mmadm.adapters.taps import Reading, overwritten
+from mmadm.structures import Tap
 
 Outputs = dict[str, list[Any]]
 
@@ -127,13 +128,13 @@ def shared_paths(role: nn.Module, run: Callable[[], object], tapped: Sequence[st
         for watched in module.modules() if learns else [module]:
             handles.append(watched.register_forward_pre_hook(partial(_note, calls, path, learns)))
     try:
-        with overwritten(role, {path: Tap((path,)) for path in parts}) as changed:
+        with overwritten(role, {Tap('', path): Reading((path,)) for path in parts}) as changed:
             run()
     finally:
         for handle in handles:
             handle.remove()
     first = next((number for number, (_, learns) in enumerate(calls) if learns), len(calls))
-    apart = changed | {path for path, _ in calls[first:]}
+    apart = {tap.base for tap in changed} | {path for path, _ in calls[first:]}
     return tuple(dict.fromkeys(path for path, _ in calls[:first] if path not in apart))
 
 
