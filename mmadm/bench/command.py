@@ -22,6 +22,7 @@ from mmadm.bench.plan import load_config, plan
 from mmadm.bench.records import read_json_lines
 from mmadm.bench.report import report
 from mmadm.bench.suites import BUDGETS, ROOT, SUITES
+from mmadm.bench.warm_start import WarmLauncher
 from mmadm.utils.errors import ConfigError
 
 console = Console()
@@ -37,6 +38,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument('--seeds', nargs='+', type=int, default=[0])
     run.add_argument('--budget', choices=[*BUDGETS, 'full'], default='full', help='length of a training')
     run.add_argument('--jobs', type=int, default=1, help='runs at a time; with more than one, a thread each')
+    run.add_argument('--warm', action='store_true', help='fork runs from one process that has imported everything')
     run.add_argument('--launcher', choices=LAUNCHERS, default='none', help='what starts a run')
     run.add_argument('--gpus', type=int, default=1, help='GPUs of a run, with --launcher pytorch or slurm')
     run.add_argument('--out', type=Path, help='default: work_dirs/benchmark/SUITE[_BUDGET]')
@@ -64,6 +66,16 @@ def measure_costs(jobs: Sequence[Job], out: Path) -> None:
             file.write(json.dumps({'method': method, 'config': job.config, **record(costs), **facts}) + '\n')
 
 
+def choose_launcher(args: argparse.Namespace) -> Launcher:
+    """What starts the runs; ConfigError if a warm start is asked for together with another launcher."""
+    threads = 1 if args.jobs > 1 else None
+    if not args.warm:
+        return Launcher(ROOT, threads, args.launcher, args.gpus)
+    if args.launcher != 'none' or args.gpus != 1:
+        raise ConfigError(f'--warm starts one process for each run; leave out --launcher {args.launcher} and --gpus')
+    return WarmLauncher(ROOT, threads)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     args = parse_args(arguments)
@@ -79,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = args.suite if args.budget == 'full' else f'{args.suite}_{args.budget}'
         out = args.out or Path('work_dirs/benchmark') / folder
         methods = args.methods or list(SUITES[args.suite])
-        launcher = Launcher(ROOT, 1 if args.jobs > 1 else None, args.launcher, args.gpus)
+        launcher = choose_launcher(args)
         jobs = plan(args.suite, methods, args.seeds, args.budget, out, args.cfg_options)
         failures = run_jobs(jobs, launcher, out, args.jobs, console)
         if args.costs:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Lock
 
@@ -87,7 +88,7 @@ class Launcher:
         self.environment = dict(os.environ) | ({} if threads is None else {'OMP_NUM_THREADS': str(threads)})
         # the scripts import mmadm also where it is not installed
         self.environment['PYTHONPATH'] = os.pathsep.join(filter(None, [str(root), os.environ.get('PYTHONPATH')]))
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: set[subprocess.Popen[bytes] | BaseProcess] = set()
         self._stopped = False
         self._lock = Lock()
 
@@ -195,10 +196,15 @@ class Launcher:
         with self._lock:
             self._running.discard(process)
         if process.returncode != 0:
-            tail = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()[-5:]
-            raise RunFailedError('\n'.join([f'{script} ended with {process.returncode}; end of {log}:', *tail]))
+            raise RunFailedError(failure(script, process.returncode, log))
         kibibytes = usage.ru_maxrss / (1024 if sys.platform == 'darwin' else 1)
         return {'memory': kibibytes / 1024, 'seconds': usage.ru_utime + usage.ru_stime}
+
+
+def failure(script: str, code: int | None, log: Path) -> str:
+    """Say how a script ended, with the end of its log."""
+    tail = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()[-5:]
+    return '\n'.join([f'{script} ended with {code}; end of {log}:', *tail])
 
 
 def run_jobs(jobs: list[Job], launcher: Launcher, out: Path, parallel: int, console: Console) -> list[str]:

@@ -58,9 +58,13 @@ def describe(method: str, cfg: Config) -> Record:
 
 
 def revision() -> str | None:
-    """What git calls the checkout; None outside of one."""
+    """What git calls the checkout; outside of one, or without git, what ``MMADM_REVISION`` says."""
     command = ['git', 'describe', '--always', '--dirty', '--abbrev=10']
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or None
+    try:
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        found = ''
+    return found or os.environ.get('MMADM_REVISION')
 
 
 def flops(network: nn.Module, size: tuple[int, int] | None) -> float | None:

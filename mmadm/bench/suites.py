@@ -49,14 +49,34 @@ ABLATION: dict[str, tuple[str, int, dict[str, object]]] = {
         (0.01, 0.1, 1.0),
     )
 }
-VARIANTS |= ABLATION
+# the paired suites: ADM with other weights, and mutual learning brought in slowly, since the teacher's head starts at random
+SLOWLY = {'schedule.warmup': 'linear', 'schedule.length': 500}
+WEIGHTS: dict[str, tuple[str, int, dict[str, object]]] = {
+    f'adm_a{alpha:g}_b{beta:g}': ('adm', 1, {'consensus': alpha, 'divergence': beta})
+    for alpha, beta in product((0.1, 1.0, 3.0, 30.0), (0.0, 0.01, 0.1))
+}
+VARIANTS |= ABLATION | WEIGHTS | {'dml_slowly': ('dml', 0, SLOWLY), 'adm_slowly': ('adm', 0, SLOWLY)}
+PAIRED = (
+    *PLAIN,
+    'kdcl',
+    'kdcl_adm',
+    'kd',
+    'cwd',
+    'adm_kd',
+    'akd_cwd',
+    'sokd',
+    'ffsd',
+    'dml_slowly',
+    'adm_slowly',
+    *WEIGHTS,
+)
 
 
 def small(folder: str, *methods: str) -> dict[str, str]:
     """Configs of a small pair by method.
 
     Args:
-        folder: ``camvid``, where the pair with the MobileNetV2 teacher is meant, or ``bccd``.
+        folder: Folder of configs; in ``camvid`` the pair with the MobileNetV2 teacher is meant.
         methods: Methods that have a config there, or are a variant of one that has.
     """
     suffix = '_mbv2' if folder == 'camvid' else ''
@@ -87,6 +107,8 @@ SUITES: dict[str, dict[str, str]] = {
     'camvid_original': small('camvid', *PLAIN),
     'adm_ablation': small('camvid', 'student', 'dml', *ABLATION),
     'bccd': small('bccd', *ONLINE, 'adm_warmup', 'pkd', *OFFLINE, 'ffsd'),
+    'camvid_paired': small('camvid_paired', *PAIRED),
+    'bccd_paired': small('bccd_paired', *PAIRED, 'pkd', 'mgd'),
     'cityscapes': large(
         f'pspnet_r18-d8_{PSPNET}',
         f'pspnet_r101-d8_{PSPNET}',
@@ -128,6 +150,10 @@ CAMVID_NOTE = (
     'A reduced CamVid at low resolution with small networks: compare the methods with each other, not with published '
     'CamVid results. Methods were chosen on val.'
 )
+BCCD_NOTE = (
+    'Blood cells at low resolution with small detectors: compare the methods with each other, not with published '
+    'BCCD results. Methods were chosen on val.'
+)
 NOTES = {
     'demo': (
         'mmadm demo: learning together on generated streets',
@@ -145,11 +171,9 @@ NOTES = {
         "ADM's hyper-parameters on CamVid",
         'ADM on top of DML: alpha is the weight of the consensus, beta of the divergence. ' + CAMVID_NOTE,
     ),
-    'bccd': (
-        'mmadm on BCCD',
-        'Blood cells at low resolution with small detectors: compare the methods with each other, not with published '
-        'BCCD results. Methods were chosen on val.',
-    ),
+    'bccd': ('mmadm on BCCD', BCCD_NOTE),
+    'camvid_paired': ('mmadm on CamVid, both networks from ImageNet', CAMVID_NOTE),
+    'bccd_paired': ('mmadm on BCCD, both networks from ImageNet', BCCD_NOTE),
     'cityscapes': ('mmadm on Cityscapes', 'PSPNet R101 and R18, 512x1024; scores on val, as Cityscapes is reported.'),
     'coco': ('mmadm on COCO', 'RetinaNet R101 and R50, 1x schedule; scores on val2017, as COCO is reported.'),
 }
@@ -165,6 +189,8 @@ BUDGETS: dict[str, dict[str, int]] = {
         'camvid_original': 500,
         'adm_ablation': 250,
         'bccd': 300,
+        'camvid_paired': 500,
+        'bccd_paired': 500,
     },
 }
 SMOKE = 20

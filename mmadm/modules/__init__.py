@@ -3,6 +3,7 @@
 from mmadm.modules.avatars import AvatarEnsemble
 from mmadm.modules.connectors import Connector, resize_like
 from mmadm.modules.context import GlobalContext
+from mmadm.modules.first_stages import FirstStages
 from mmadm.modules.fusion import FeatureFusion, LeaderTransform, SelfDistillation
 from mmadm.modules.generation import GenerationBlock
 from mmadm.modules.queue import ClassQueue
@@ -14,6 +15,7 @@ __all__ = [
     'ClassQueue',
     'Connector',
     'FeatureFusion',
+    'FirstStages',
     'GenerationBlock',
     'GlobalContext',
     'LeaderTransform',

@@ -1,0 +1,10 @@
+# Plain student: a stock MMDetection model from ImageNet weights, the baseline of every table.
+_base_ = [
+    '../_base_/datasets/bccd.py',
+    '../_base_/models/bccd_paired.py',
+    '../_base_/schedules/sgd_1000.py',
+    '../_base_/runtime/detection.py',
+]
+model = {{_base_.student}}
+val_cfg = dict(_delete_=True, type='ValLoop')
+custom_hooks = [dict(type='mmadm.ChannelsLastHook')]
