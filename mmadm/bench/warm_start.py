@@ -15,7 +15,14 @@ from mmadm.bench.records import Record
 
 PRELOADED = (
     *('mmcv.ops', 'mmseg.apis', 'mmdet.apis', 'scipy.optimize'),
-    *('mmadm.algorithms', 'mmadm.distillers', 'mmadm.engine', 'mmadm.datasets', 'mmadm.adapters'),
+    *(
+        'mmadm.bench.command',
+        'mmadm.algorithms',
+        'mmadm.distillers',
+        'mmadm.engine',
+        'mmadm.datasets',
+        'mmadm.adapters',
+    ),
 )
 
 
