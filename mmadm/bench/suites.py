@@ -49,7 +49,7 @@ ABLATION: dict[str, tuple[str, int, dict[str, object]]] = {
         (0.01, 0.1, 1.0),
     )
 }
-# the paired suites: ADM with other weights, and mutual learning brought in slowly, since the teacher's head starts at random
+# the paired suites: ADM with other weights, and mutual learning brought in slowly: the teacher's head starts at random
 SLOWLY = {'schedule.warmup': 'linear', 'schedule.length': 500}
 WEIGHTS: dict[str, tuple[str, int, dict[str, object]]] = {
     f'adm_a{alpha:g}_b{beta:g}': ('adm', 1, {'consensus': alpha, 'divergence': beta})
