@@ -272,11 +272,7 @@ def finished(
 
 
 def require_scores(scores: Mapping[str, object], log: Path) -> None:
-    """Check that an evaluation gave a score.
-
-    Raises:
-        RunFailedError: If not.
-    """
+    """Check that an evaluation gave a score; RunFailedError if not."""
     if not scores:
         raise RunFailedError(
             f'{log} tells none of {", ".join(metric.key for metric in METRICS)}: use IoUMetric or CocoMetric; '
