@@ -201,7 +201,7 @@ class Launcher:
         return {'memory': kibibytes / 1024, 'seconds': usage.ru_utime + usage.ru_stime}
 
 
-def failure(script: str, code: int | None, log: Path) -> str:
+def failure(script: str, code: int | str, log: Path) -> str:
     """Say how a script ended, with the end of its log."""
     tail = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()[-5:]
     return '\n'.join([f'{script} ended with {code}; end of {log}:', *tail])
