@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import local
@@ -35,6 +36,7 @@ class WarmLauncher(Launcher):
         os.environ.update(self.environment, PYTORCH_NVML_BASED_CUDA_CHECK='1')
         self._context = multiprocessing.get_context('forkserver')
         self._context.set_forkserver_preload(TOOLBOXES + PARTS)
+        forkserver.ensure_running()  # imports while the runs are planned
         self._of_thread = local()
 
     def run(self, job: Job) -> Record:
