@@ -5,6 +5,7 @@ from mmadm.engine.hooks import (
     NonFiniteGuardHook,
     RoleCheckpointHook,
     RoleEMAHook,
+    RoleHook,
     SimilarityVisHook,
     TeacherGuardHook,
 )
@@ -17,6 +18,7 @@ __all__ = [
     'NonFiniteGuardHook',
     'RoleCheckpointHook',
     'RoleEMAHook',
+    'RoleHook',
     'RoleOptimWrapperConstructor',
     'RoleOptimWrapperDict',
     'RoleValLoop',

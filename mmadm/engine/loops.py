@@ -49,6 +49,11 @@ class RoleValLoop(ValLoop):
         roles = self._model.trainable if role_val else (self._model.deploy,)
         self._evaluators = {role: deepcopy(self.evaluator) for role in roles}
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles that are scored."""
+        return tuple(self._evaluators)
+
     def run(self) -> dict[str, float]:
         """Validate.
 

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 
 from mmadm.engine.hooks.ema import RoleEMAHook
+from mmadm.engine.loops import RoleValLoop
 from mmadm.utils.errors import ConfigError
 
+#: Hooks of the toolboxes that take the model for a network of one kind, and fail
+_FOR_ONE_NETWORK = ('YOLOXModeSwitchHook', 'SetEpochInfoHook')
+#: Packages whose hooks are known
+_KNOWN = ('mmengine', 'mmadm', 'mmdet', 'mmseg')
 
-def check_optimiser(wrapper: Any, model: nn.Module) -> None:
+
+def check_training(runner: Runner, model: nn.Module) -> None:
+    """Check everything that can be known before training.
+
+    Args:
+        runner: The runner, before it trains; where it only validates or tests, there is nothing to check.
+        model: Its model without a wrapper such as DDP.
+
+    Raises:
+        ConfigError: Names the first key that must change.
+    """
+    if not isinstance(runner.optim_wrapper, OptimWrapper):
+        return
+    check_optimiser(runner.optim_wrapper, model)
+    check_hooks(runner.hooks, model)
+    if runner.val_loop is not None:
+        check_metrics(runner, model)
+
+
+def check_optimiser(wrapper: OptimWrapper, model: nn.Module) -> None:
     """Refuse one optimiser for all roles that clips the norm of all gradients together.
 
     The gradients of one role would then change the step of another, with no distiller between them.
 
     Args:
-        wrapper: The optimiser of the training; its config, where nothing is trained.
+        wrapper: The optimiser of the training.
         model: The model without a wrapper such as DDP.
 
     Raises:
         ConfigError: Names the line that makes each role clip by itself.
     """
-    owners = list(getattr(model, 'owners', ()))
-    single = isinstance(wrapper, OptimWrapper) and not isinstance(wrapper, OptimWrapperDict)
-    if len(owners) < 2 or not single or not wrapper.clip_grad_kwargs:
+    owners = list(model.owners)
+    if len(owners) < 2 or isinstance(wrapper, OptimWrapperDict) or not wrapper.clip_grad_kwargs:
         return
     if wrapper.grad_name == 'grad_norm':
         raise ConfigError(
@@ -39,7 +65,7 @@ def check_optimiser(wrapper: Any, model: nn.Module) -> None:
 
 
 def check_hooks(hooks: Iterable[Hook], model: nn.Module) -> None:
-    """Refuse stock hooks that take the model for a single network.
+    """Refuse stock hooks that take the model for a single network, and warn of a user's own that may.
 
     Args:
         hooks: All hooks of the training.
@@ -49,22 +75,81 @@ def check_hooks(hooks: Iterable[Hook], model: nn.Module) -> None:
         ConfigError: Names the hook and what to write in its place.
     """
     for hook in hooks:
+        name = type(hook).__name__
         if isinstance(hook, EMAHook) and not isinstance(hook, RoleEMAHook) and len(model.roles) > 1:
             raise ConfigError(
-                'custom_hooks: EMAHook would average all roles as one model, and copy frozen ones; write '
+                f'custom_hooks: {name} would average all roles as one model, and copy frozen ones; write '
                 "dict(type='mmadm.RoleEMAHook', ...) with the same arguments, for the deploy role or those in `roles`"
+            )
+        if name in _FOR_ONE_NETWORK:
+            raise ConfigError(
+                f'custom_hooks: {name} reaches into a single network; write '
+                f"dict(type='mmadm.RoleHook', hook=dict(type='{name}', ...)), which runs it on every trainable role"
+            )
+        if name == 'MeanTeacherHook':
+            raise ConfigError(
+                'custom_hooks: MeanTeacherHook moves the teacher of a semi-supervised detector; remove it: a frozen '
+                'role stays as its checkpoint is, and averages of a role are made by mmadm.RoleEMAHook'
+            )
+        if type(hook).__module__.partition('.')[0] not in _KNOWN and 'runner.model' in _source(hook):
+            hint = f"dict(type='mmadm.RoleHook', hook=dict(type='{name}', ...))"
+            print_log(
+                f'custom_hooks: {name} uses runner.model, which holds all roles; if it is meant for one network, write '
+                f'{hint}.',
+                'current',
+                logging.WARNING,
             )
 
 
-def check_training(runner: Runner, model: nn.Module) -> None:
-    """Check everything that can be known before training.
+def check_metrics(runner: Runner, model: nn.Module) -> None:
+    """Refuse names of metrics that validation will not give: ``mIoU`` where it is ``student/mIoU``, and the reverse.
 
     Args:
-        runner: The runner, with its optimiser built.
+        runner: The runner.
         model: Its model without a wrapper such as DDP.
 
     Raises:
-        ConfigError: Names the first key that must change.
+        ConfigError: Names the key and the right name.
     """
-    check_optimiser(runner.optim_wrapper, model)
-    check_hooks(runner.hooks, model)
+    loop = runner.val_loop
+    if type(loop).__name__ == 'TeacherStudentValLoop':
+        raise ConfigError(
+            'val_cfg.type: TeacherStudentValLoop scores a semi-supervised detector; write '
+            "dict(type='mmadm.RoleValLoop', role_val=True), which scores every trainable role"
+        )
+    for key, metric in _monitored(runner):
+        role, _, bare = metric.partition('/')
+        if role not in model.roles:
+            role, bare = '', metric
+        if isinstance(loop, RoleValLoop) and role not in loop.roles:
+            raise ConfigError(
+                f'{key}={metric!r}: validation by mmadm.RoleValLoop names the metrics of roles {list(loop.roles)}; '
+                f'write {loop.roles[0] + "/" + bare!r}'
+            )
+        if role and not isinstance(loop, RoleValLoop):
+            raise ConfigError(
+                f'{key}={metric!r}: validation by {type(loop).__name__} names no roles; write {bare!r}, or set '
+                "val_cfg.type to 'mmadm.RoleValLoop'"
+            )
+
+
+def _monitored(runner: Runner) -> Iterator[tuple[str, str]]:
+    """Config keys that name a metric of validation, and the names."""
+    for hook in runner.hooks:
+        if isinstance(hook, EarlyStoppingHook):
+            yield 'custom_hooks: EarlyStoppingHook.monitor', hook.monitor
+        if isinstance(hook, CheckpointHook) and hook.save_best:
+            best = [hook.save_best] if isinstance(hook.save_best, str) else hook.save_best
+            yield from (('default_hooks.checkpoint.save_best', metric) for metric in best if metric != 'auto')
+    schedulers = runner.param_schedulers
+    for listed in schedulers.values() if isinstance(schedulers, Mapping) else [schedulers or []]:
+        for scheduler in listed:
+            if getattr(scheduler, 'need_val_args', False):
+                yield f'param_scheduler: {type(scheduler).__name__}.monitor', scheduler.monitor
+
+
+def _source(hook: Any) -> str:
+    try:
+        return inspect.getsource(type(hook))
+    except (OSError, TypeError):  # defined in an interactive session
+        return ''

@@ -30,9 +30,10 @@ from mmadm.utils.unwrap import unwrapped
 class NonFiniteGuardHook(Hook):
     """Guards the training of an ``mmadm.Distillation``.
 
-    Before training it checks that the work dir can be written to and that the labels fit the roles. A loss that is not
-    finite stops the training on every rank before any optimiser has stepped, and the state from before that iteration
-    is saved as ``last_good_iter_N.pth``, which can be resumed from, with the deploy role's file beside it.
+    Before training it checks that optimiser, hooks and watched metrics fit several roles, that the work dir can be
+    written to and that the labels fit the roles. A loss that is not finite stops the training on every rank before any
+    optimiser has stepped, and the state from before that iteration is saved as ``last_good_iter_N.pth``, which can be
+    resumed from, with the deploy role's file beside it.
 
     On a GPU the host looks at the loss when the backward pass has been queued: the forward pass is over by then, and
     the device has work to do while the host waits.

@@ -1,0 +1,156 @@
+"""Hooks and names that take the model for one network are refused before the first iteration, or run on the roles."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from tiny_det import batch
+from tiny_runs import losses_of, role_config, runner_of, write_images
+from torch.utils.data import Dataset
+
+from mmadm.utils.errors import ConfigError
+
+SWITCH = dict(type='mmdet.YOLOXModeSwitchHook', num_last_epochs=1, skip_type_keys=('Mosaic',))
+YOLOX = dict(
+    type='YOLOX',
+    data_preprocessor=dict(type='DetDataPreprocessor', pad_size_divisor=32),
+    backbone=dict(type='CSPDarknet', deepen_factor=0.33, widen_factor=0.125),
+    neck=dict(type='YOLOXPAFPN', in_channels=[32, 64, 128], out_channels=16, num_csp_blocks=1),
+    bbox_head=dict(type='YOLOXHead', num_classes=3, in_channels=16, feat_channels=16),
+    train_cfg=dict(assigner=dict(type='SimOTAAssigner', center_radius=2.5)),
+)
+
+
+@HOOKS.register_module()
+class ReachesIn(Hook):
+    """A user's own hook."""
+
+    def before_train(self, runner):
+        self.found = runner.model
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> Path:
+    return write_images(tmp_path_factory.mktemp('data'))
+
+
+# ---- refused --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(custom_hooks=[SWITCH]), r"YOLOXModeSwitchHook .*hook=dict\(type='YOLOXModeSwitchHook', \.\.\.\)\)"),
+        (dict(custom_hooks=[dict(type='mmdet.SetEpochInfoHook')]), 'SetEpochInfoHook reaches into a single network'),
+        (dict(custom_hooks=[dict(type='mmdet.MeanTeacherHook')]), 'MeanTeacherHook .*remove it'),
+        (dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='mIoU')]), "monitor='mIoU'.*write 'student/mIoU'"),
+        (dict(checkpoint=dict(save_best='mIoU')), r"checkpoint.save_best='mIoU'.*\['student'\]; write 'student/mIoU'"),
+        (dict(checkpoint=dict(save_best=['student/mIoU', 'teacher/aAcc'])), "'teacher/aAcc'.*write 'student/aAcc'"),
+        (dict(val_cfg=dict(type='ValLoop'), checkpoint=dict(save_best='student/mIoU')), "ValLoop .*write 'mIoU', or"),
+        (
+            dict(param_scheduler=[dict(type='ReduceOnPlateauLR', monitor='mIoU', rule='greater')]),
+            "param_scheduler: ReduceOnPlateauLR.monitor='mIoU'",
+        ),
+        (dict(val_cfg=dict(type='mmdet.TeacherStudentValLoop')), "val_cfg.type: .*'mmadm.RoleValLoop', role_val=True"),
+        (
+            dict(custom_hooks=[dict(type='mmadm.RoleHook', hook=dict(type='EMAHook'))]),
+            'hook: for averages use mmadm.RoleEMAHook',
+        ),
+        (
+            dict(custom_hooks=[dict(type='mmadm.RoleHook', roles=['tutor'], hook=dict(type='ReachesIn'))]),
+            "RoleHook.roles: no role 'tutor'; did you mean 'student'",
+        ),
+    ],
+)
+def test_it_is_refused_before_the_first_iteration(data, tmp_path, settings, message):
+    cfg = role_config(data)
+    cfg.default_hooks.checkpoint.update(settings.pop('checkpoint', {}))
+    with pytest.raises(ConfigError, match=message):
+        runner_of(cfg, tmp_path, **settings).train()
+    assert not list(tmp_path.glob('*/vis_data/scalars.json')) or losses_of(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ('hook', 'warned'),
+    [
+        (dict(type='ReachesIn'), True),
+        (dict(type='mmadm.RoleHook', hook=dict(type='ReachesIn')), False),
+        (dict(type='SyncBuffersHook'), False),
+    ],
+    ids=['own', 'on-roles', 'stock'],
+)
+def test_a_hook_that_may_mean_one_network_is_told_of(data, tmp_path, caplog, hook, warned):
+    runner = runner_of(role_config(data, iterations=1), tmp_path, custom_hooks=[hook], log_level='WARNING')
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.WARNING):
+        runner.train()
+    assert ("hook=dict(type='ReachesIn'" in caplog.text) is warned
+
+
+def test_early_stopping_stops(data, tmp_path):
+    hook = dict(type='EarlyStoppingHook', monitor='student/mIoU', min_delta=1000, patience=1)
+    runner_of(role_config(data, iterations=9), tmp_path, custom_hooks=[hook]).train()
+    assert list(losses_of(tmp_path)) == [1, 2, 3, 4]  # the second validation is no better
+
+
+# ---- on the roles ---------------------------------------------------------------------------------------------------
+
+
+class Images(Dataset):
+    """Four images with boxes; says which transforms were switched off."""
+
+    def __init__(self):
+        self.metainfo = dict(classes=('a', 'b', 'c'))
+        self.items = batch(4)
+        self.skipped = []
+
+    def update_skip_type_keys(self, keys):
+        self.skipped.append(keys)
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return {key: values[index] for key, values in self.items.items()}
+
+
+def trained(folder: Path, model: dict, hook: dict) -> Runner:
+    """Three epochs of two iterations."""
+    loader = dict(
+        batch_size=2, dataset=Images(), sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=pseudo_collate
+    )
+    runner = Runner(
+        model=model, work_dir=str(folder), experiment_name=folder.name, train_dataloader=loader, default_scope='mmdet',
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=3), custom_hooks=[hook], log_level='ERROR',
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.001)), randomness=dict(seed=1),
+        default_hooks=dict(guard=dict(type='mmadm.NonFiniteGuardHook'), checkpoint=None, logger=None),
+    )  # fmt: skip
+    runner.train()
+    return runner
+
+
+def test_a_role_is_switched_as_the_stock_detector_is(tmp_path):
+    stock = trained(tmp_path / 'stock', YOLOX, SWITCH)
+    roles = dict(student=YOLOX, other=YOLOX)
+    model = dict(type='mmadm.Distillation', roles=roles)
+    ours = trained(tmp_path / 'ours', model, dict(type='mmadm.RoleHook', hook=SWITCH))
+    assert stock.model.bbox_head.use_l1
+    assert all(role.bbox_head.use_l1 for role in ours.model.roles.values())
+    assert ours.train_dataloader.dataset.skipped == [('Mosaic',), ('Mosaic',)]
+    mine = ours.model.roles['student'].state_dict()
+    assert all(torch.equal(mine[key], value) for key, value in stock.model.state_dict().items())
+    one = trained(tmp_path / 'one', model, dict(type='mmadm.RoleHook', roles=['other'], hook=SWITCH))
+    assert [role.bbox_head.use_l1 for role in one.model.roles.values()] == [False, True]
+    assert not torch.equal(
+        one.model.roles['student'].bbox_head.multi_level_conv_reg[0].weight,
+        stock.model.bbox_head.multi_level_conv_reg[0].weight,
+    )
