@@ -13,7 +13,7 @@ LEAVES = {'structures', 'utils', 'version'}
 MAY_IMPORT = {
     '': {'utils', 'version'},
     'version': set(),
-    'structures': set(),
+    'structures': {'utils'},
     'utils': LEAVES,
     'registry': set(),
     'functional': LEAVES,

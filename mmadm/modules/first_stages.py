@@ -38,7 +38,7 @@ class FirstStages(BaseModule):
             )
         kept = max(self.stages.out_indices) + 1
         for name in names[kept:]:
-            delattr(self.stages, name)
+            self.stages.register_module(name, None)
         del names[kept:]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmadm.structures import SimilarityMaps
 from mmadm.utils.eval_mode import evaluating
 from mmadm.utils.random import untouched_generators
 
 
-def similarity_maps(model: nn.Module, item: Mapping[str, Any]) -> list[SimilarityMaps]:
+def similarity_maps(model: Any, item: Mapping[str, Any]) -> list[SimilarityMaps]:
     """Similarity and position weights at every tap and level of every ADM distiller.
 
     Args:
@@ -28,7 +28,7 @@ def similarity_maps(model: nn.Module, item: Mapping[str, Any]) -> list[Similarit
         ]
 
 
-def avatar_variances(model: nn.Module, item: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+def avatar_variances(model: Any, item: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
     """How much the avatars of each distiller differ, see :meth:`~mmadm.modules.AvatarEnsemble.variance`.
 
     Args:

@@ -130,7 +130,7 @@ class NonFiniteGuardHook(Hook):
 
     def _look(self, runner: Runner, total: Tensor, log_vars: dict[str, Tensor]) -> None:
         self._decide()
-        bad = (~torch.isfinite(total.detach())).float()  # one number of all losses: there is one to wait for
+        bad = (~torch.isfinite(total)).float()  # one number of all losses: there is one to wait for
         if get_world_size() > 1:  # all ranks stop together, or the others would wait for this one's gradients for ever
             all_reduce(bad, op='max')
         arrived = None
