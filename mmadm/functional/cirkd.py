@@ -55,9 +55,9 @@ def cross_image_divergence(student: Tensor, teacher: Tensor, tau: float = 0.1, m
         return _divergence(*scores)
 
     per_row = _in_blocks(divergence, own, other, images * positions)
-    # the mean over the rows of image a that count, for pairs whose image b has positions that count
+    # the mean over the rows of image a that count; where none of image b does, both distributions are uniform
     weights = (valid / valid.sum(dim=1, keepdim=True).clamp(min=1.0)).flatten()
-    return (per_row * weights[:, None] * valid.amax(dim=1)).sum() / images**2
+    return (per_row * weights[:, None]).sum() / images**2
 
 
 def memory_divergence(

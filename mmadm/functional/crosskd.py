@@ -15,8 +15,9 @@ from mmadm.functional.common import centred, check_mask, check_pair
 def align_statistics(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """Give each channel of the student's feature the teacher's mean and spread over the batch.
 
-    ``(H_s - mean_s) / (std_s + 1e-6) * std_t + mean_t`` with the unbiased deviation; what the teacher's layers behind
-    it are used to. Nothing is constant: the gradient runs through the student's statistics too.
+    ``(H_s - mean_s) / (std_s + 1e-6) * std_t + mean_t``: what the teacher's layers behind it are used to. Nothing is
+    constant: the gradient runs through the student's statistics too. Of the published program's unbiased deviations
+    the correction cancels.
 
     Args:
         student: Features of shape (N, C, ...).
@@ -35,9 +36,8 @@ def align_statistics(student: Tensor, teacher: Tensor, mask: Tensor | None = Non
     spreads, means = [], []
     for feature in (student, teacher):
         difference, mean, count = centred(feature, mask)
-        degrees = max(count - 1, 1) if isinstance(count, int) else (count - 1).clamp(min=1.0)
         # the floor keeps the gradient of the root of a channel without spread finite
-        spreads.append((difference.square().sum(dim=(0, 2)) / degrees).clamp(min=1e-24).sqrt())
+        spreads.append((difference.square().sum(dim=(0, 2)) / count).clamp(min=1e-24).sqrt())
         means.append(mean)
     shape = (-1, *(1,) * (student.dim() - 2))
     scale = (spreads[1] / (spreads[0] + 1e-6)).view(shape)

@@ -45,7 +45,7 @@ def fgd_attention(feature: Tensor, tau: float = 0.5, mask: Tensor | None = None)
         of_channel = (strength * valid.unsqueeze(1)).sum(dim=2) / count.clamp(min=1)
         # finite, so that an image of which no position counts gets no NaN
         inside = of_position.masked_fill(~valid, torch.finfo(of_position.dtype).min)
-        spatial = count * inside.softmax(dim=1) * valid
+        spatial = count * inside.softmax(dim=1)
     channel = feature.shape[1] * (of_channel / tau).softmax(dim=1)
     return spatial.reshape(feature.shape[:1] + feature.shape[2:]), channel
 

@@ -1,6 +1,7 @@
 """LD: the published program's figures, ATSS as mmdet does it, and regions by hand."""
 
 import math
+import statistics
 
 import pytest
 import torch
@@ -55,17 +56,50 @@ def test_a_level_is_that_of_the_published_program(golden):
     )
 
 
-def test_positives_are_those_of_the_stock_assigner():
-    generator = torch.Generator().manual_seed(0)
-    corners = torch.rand(80, 2, generator=generator) * 60
-    anchors = torch.cat([corners, corners + 4 + torch.rand(80, 2, generator=generator) * 20], dim=1)
-    corners = torch.rand(6, 2, generator=generator) * 50
-    boxes = torch.cat([corners, corners + 8 + torch.rand(6, 2, generator=generator) * 16], dim=1)
-    stock = ATSSAssigner(topk=5).assign(
-        InstanceData(priors=anchors), [60, 20], InstanceData(bboxes=boxes, labels=torch.zeros(6, dtype=torch.long))
+def priors_and_boxes(seed):
+    """240 priors of two levels and 30 boxes."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = [torch.rand(count, 2, generator=generator) * 60 for count in (180, 60, 30)]
+    sizes = [
+        least + torch.rand(len(c), 2, generator=generator) * 12 for c, least in zip(corners, (4, 10, 6), strict=True)
+    ]
+    fine, coarse, boxes = (torch.cat([c, c + s], dim=1) for c, s in zip(corners, sizes, strict=True))
+    return torch.cat([fine, coarse]), boxes
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_positives_are_those_of_the_stock_assigner(seed):
+    anchors, boxes = priors_and_boxes(seed)
+    stock = ATSSAssigner(topk=9).assign(
+        InstanceData(priors=anchors), [180, 60], InstanceData(bboxes=boxes, labels=torch.zeros(30, dtype=torch.long))
     )
-    positive, _ = localization_regions(anchors, [60, 20], boxes, topk=5)
-    assert positive.count_nonzero() > 3 and torch.equal(positive, stock.gt_inds)
+    positive, _ = localization_regions(anchors, [180, 60], boxes)
+    assert positive.count_nonzero() > 20 and torch.equal(positive, stock.gt_inds)
+
+
+def test_the_valuable_region_written_out():
+    anchors, boxes = priors_and_boxes(0)
+    thresholds = []
+    for box in boxes.tolist():
+        considered = []
+        for level in (anchors[:180].tolist(), anchors[180:].tolist()):
+            nearest = sorted(level, key=lambda a: sum((a[i] + a[i + 2] - box[i] - box[i + 2]) ** 2 for i in (0, 1)))
+            considered += [iou_and_diou(anchor, box)[0] for anchor in nearest[:9]]
+        thresholds.append(statistics.mean(considered) + statistics.stdev(considered))
+    expected = []
+    for anchor in anchors.tolist():
+        pairs = [(*iou_and_diou(anchor, box), limit) for box, limit in zip(boxes.tolist(), thresholds, strict=True)]
+        expected.append(max((iou for iou, diou, limit in pairs if 0.25 * limit <= diou < limit), default=0.0))
+    _, valuable = localization_regions(anchors, [180, 60], boxes)
+    torch.testing.assert_close(valuable, torch.tensor(expected))
+
+
+def iou_and_diou(a, b):
+    overlap = math.prod(max(0.0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
+    union = sum((x[2] - x[0]) * (x[3] - x[1]) for x in (a, b)) - overlap
+    apart = sum(((a[i] + a[i + 2] - b[i] - b[i + 2]) / 2) ** 2 for i in (0, 1))
+    diagonal = sum((max(a[i + 2], b[i + 2]) - min(a[i], b[i])) ** 2 for i in (0, 1))
+    return overlap / union, overlap / union - apart / diagonal
 
 
 def test_an_image_without_boxes_has_no_region():

@@ -273,3 +273,12 @@ def test_an_ensemble_is_made_position_by_position():
     for combine in (naive_ensemble, minimum_ensemble):
         inside = combine(logits, labels).movedim(1, -1)[noise == 0]
         assert torch.equal(combine([z + noise.unsqueeze(1) for z in logits], labels).movedim(1, -1)[noise == 0], inside)
+
+
+def test_what_lies_outside_is_not_turned_away():
+    # no attention at all in the lower third, so the border is 0, as is the attention outside
+    feature = torch.ones(1, 2, 2, 3)
+    feature[..., 0] = 0.0
+    mask = corners([(2, 2)], height=2, width=3)
+    moved = diversity_target(feature, mask) - feature
+    assert moved[..., 2].count_nonzero() == 0 and moved[..., 0].count_nonzero() == 4
