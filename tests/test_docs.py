@@ -7,9 +7,9 @@
   the house rules hold for it.
 - ``python``, anything else: is run in one namespace for the page, in an empty folder with the repository's configs.
 - ``python mmrazor``: is parsed; each of its keys is in the tables of its page.
-- ``bash``: each command is parsed: tools by their own parser, with their files and overridden keys, ``make`` by its
-  targets, ``pip`` by the extras of setup.py, ``export`` by what the configs read. ``tools/export.py`` is run, on a
-  checkpoint that this test writes.
+- ``bash``: each command is parsed: ``mmadm`` and tools by their own parser, with their files and overridden keys,
+  ``make`` by its targets, ``pip`` by the extras of setup.py, ``export`` by what the configs read. ``tools/export.py``
+  is run, on a checkpoint that this test writes.
 
 Anything else fails.
 """
@@ -23,6 +23,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,9 +43,11 @@ from test_zoo import OWN
 from tiny_runs import load_tool
 
 from mmadm.bench.suites import SUITES
+from mmadm.cli.main import VERBS
+from mmadm.cli.methods_table import METHODS
 from mmadm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmadm.utils.checkpoint import write_checkpoint
-from mmadm.utils.config import role_model_cfg, without_pretrained
+from mmadm.utils.config import resolve_config, role_model_cfg, without_pretrained
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -141,6 +144,8 @@ class Page:
                 self.tool('train', [config, *arguments], where)
             case ['bash', 'tools/slurm_train.sh', _, _, config, *arguments]:
                 self.tool('train', [config, *arguments], where)
+            case ['mmadm', verb, *arguments] if verb in VERBS:
+                self.tool(verb, arguments, where)
             case ['make', *targets]:
                 known = re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
                 assert {word for word in targets if '=' not in word} <= set(known), where
@@ -158,13 +163,17 @@ class Page:
 
     def tool(self, name: str, arguments: list[str], where: str) -> None:
         """A tool's command line; the overridden keys exist."""
-        tool = load_tool(name)
+        tool = import_module(VERBS[name][0]) if name in VERBS else load_tool(name)
         if not arguments:
             return
         args = tool.parse_args(arguments)
         if name == 'export' and not args.tokens:
             write_trained(self.folder / args.checkpoint, args.role)
             tool.main(arguments)
+        if name == 'distill':
+            assert args.method in METHODS, where
+            for stock in (args.student, args.teacher):
+                assert stock is None or '::' not in stock or resolve_config(stock), where
         configs = [args.config] if getattr(args, 'config', None) else []
         if getattr(args, 'suite', None):
             suite = SUITES[args.suite]

@@ -20,7 +20,7 @@ from mmadm.algorithms.roles import build_roles, check_names
 from mmadm.algorithms.shared_prefix import copied_roles, copy_weights
 from mmadm.distillers import Distiller
 from mmadm.registry import MODELS
-from mmadm.structures import RoleOutput, Step, is_loss
+from mmadm.structures import RoleFacts, RoleOutput, Step, is_loss
 from mmadm.utils.config import role_cfgs
 from mmadm.utils.eval_mode import evaluating
 from mmadm.utils.progress import Progress
@@ -86,7 +86,7 @@ class Distillation(BaseModel):
         self.connectors = nn.ModuleDict()
         self._connector_owner: dict[tuple[str, str], str] = {}
         self._runner = RoleRunner(built, adapters, self.frozen, teacher_precision(teacher_dtype))
-        with untouched_generators():
+        with untouched_generators():  # connectors are drawn, too
             self._bind_distillers()
         if compile:
             self._runner.compile_frozen(wanted_taps(self.distillers.values()))
@@ -224,11 +224,16 @@ class Distillation(BaseModel):
         """Check a training set's labels against every trainable role; ConfigError names the file."""
         check_labels({name: self.roles[name] for name in self.trainable}, dataset)
 
-    def _bind_distillers(self) -> None:
-        """Show the distillers what a dry run finds out, and take the connectors that they ask for."""
+    def facts(self) -> dict[str, RoleFacts]:
+        """What a dry run on a blank image finds out about every role that a distiller looks at."""
         shared = self.data_preprocessor.shared
         copies = {name: source for name, source in self._copies.items() if shared(name, source)}
-        facts = self._runner.dry_run(wanted_taps(self.distillers.values()), self._parts, copies)
+        with untouched_generators():
+            return self._runner.dry_run(wanted_taps(self.distillers.values()), self._parts, copies)
+
+    def _bind_distillers(self) -> None:
+        """Show the distillers what a dry run finds out, and take the connectors that they ask for."""
+        facts = self.facts()
         for name, distiller in self.distillers.items():
             found = distiller.bind(facts, self.trainable)
             if found:

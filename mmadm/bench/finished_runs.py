@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from mmadm.registry import MODELS
 from mmadm.utils.checkpoint import check_same_tensors, newest_checkpoint, read_checkpoint
 from mmadm.utils.errors import CheckpointError
+from mmadm.utils.scope import use_scope
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     Raises:
         CheckpointError: If the checkpoint cannot be read or is of another model.
     """
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    use_scope(cfg.get('default_scope'))
     loaded = read_checkpoint(checkpoint)
     built = deepcopy(cfg.model)
     if 'data_preprocessor' in cfg:

@@ -15,12 +15,12 @@ import torch
 from mmengine.analysis import FlopAnalyzer
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmadm.bench.records import Record
 from mmadm.bench.suites import ROOT
 from mmadm.registry import MODELS
+from mmadm.utils.scope import use_scope
 
 
 def describe(method: str, cfg: Config) -> Record:
@@ -30,7 +30,7 @@ def describe(method: str, cfg: Config) -> Record:
         method: Name of the method in its suite; a plain network's begins with the name of its role.
         cfg: The method's config, shortened or not.
     """
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    use_scope(cfg.get('default_scope'))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the training tells them again
         model = MODELS.build(cfg.model)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmadm.adapters import build_adapter
@@ -33,6 +32,7 @@ from mmadm.bench.time_and_memory import (
 )
 from mmadm.structures import Tap
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.scope import use_scope
 
 ROUNDS = 60
 LOSSES, OPTIMISER = 'losses of the distillers, in it', 'optimiser, in it'
@@ -71,7 +71,7 @@ def measure(cfg: Config, rounds: int) -> Costs:
         raise ConfigError('cost compares the roles of an mmadm.Distillation, but the model of this config has none')
     if rounds < 1:
         raise ConfigError(f'--iterations={rounds}: need at least 1')
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    use_scope(cfg.get('default_scope'))
     torch.backends.cudnn.benchmark = cfg.get('env_cfg', {}).get('cudnn_benchmark', False)
     device = torch.device(get_device())
     batches = load_batches(cfg)

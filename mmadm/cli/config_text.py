@@ -53,6 +53,8 @@ def _flat(value: Any) -> str:
         return f'[{", ".join(map(_flat, value))}]'
     if isinstance(value, tuple):
         return f'({", ".join(map(_flat, value))}{"," if len(value) == 1 else ""})'
+    if isinstance(value, type):  # of a new-style config
+        return repr(f'{value.__module__}.{value.__qualname__}')
     return str(value) if isinstance(value, Raw) else repr(value)
 
 

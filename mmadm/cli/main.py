@@ -12,6 +12,7 @@ from mmadm.version import __version__
 
 #: By verb: its module, and what it does
 VERBS = {
+    'distill': ('mmadm.cli.distill', 'write, and run, a distillation from two stock configs'),
     'train': ('mmadm.cli.train', 'train the roles of a config, or a stock model'),
     'test': ('mmadm.cli.test', 'score one role'),
     'export': ('mmadm.cli.export', 'write a role as a stock checkpoint and config'),

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmadm.cli.networks import kind_of
+from mmadm.engine.preflight import FOR_ONE_NETWORK
 
 #: Hooks that every distillation gets, by their name in ``default_hooks``
 GUARDS = {'guard': 'NonFiniteGuardHook', 'teacher_guard': 'TeacherGuardHook'}
@@ -24,7 +25,8 @@ def role_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that a distillation lacks, to be merged into its config.
 
     A stock checkpoint hook becomes one that writes role files and resumes exactly, stock validation scores every
-    trainable role, and both guards are there. What a user wrote of another kind stays.
+    trainable role, hooks for a single network (averages, YOLOX's switch) run on each trainable role, what watches a
+    metric watches the deploy role's, and both guards are there. What a user wrote of another kind stays.
 
     Args:
         cfg: Config whose ``model`` is an ``mmadm.Distillation``.
@@ -34,16 +36,49 @@ def role_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """
     model = cfg['model']
     deploy, frozen = model.get('deploy', 'student'), model.get('frozen', ())
+    trainable = [role for role in model.get('roles', ()) if role not in frozen]
     settings: dict[str, Any] = {}
     val = cfg.get('val_cfg')
     by_role = bool(val) and kind_of(val) in ('', 'ValLoop')
     if by_role:
-        several = len(set(model.get('roles', ())) - set(frozen)) > 1
-        settings['val_cfg'] = {'type': 'mmadm.RoleValLoop', **({'role_val': True} if several else {})}
+        settings['val_cfg'] = {'type': 'mmadm.RoleValLoop', **({'role_val': True} if len(trainable) > 1 else {})}
     hooks = _hooks(cfg, deploy, by_role, bool(frozen))
     if hooks:
         settings['default_hooks'] = hooks
+    custom = [_for_roles(hook, trainable, deploy if by_role else None) for hook in cfg.get('custom_hooks') or ()]
+    if custom != list(cfg.get('custom_hooks') or ()):
+        settings['custom_hooks'] = custom
+    schedule = _watched(cfg.get('param_scheduler'), deploy) if by_role else None
+    if schedule != cfg.get('param_scheduler') and schedule:
+        settings['param_scheduler'] = schedule
     return settings
+
+
+def _for_roles(hook: Any, trainable: list[str], deploy: str | None) -> Any:
+    """A stock hook that takes the model for one network, as it works on each role that learns.
+
+    Args:
+        hook: Config of a hook.
+        trainable: These roles.
+        deploy: The role whose metric a hook watches; None where metrics have no role.
+    """
+    if not isinstance(hook, Mapping):
+        return hook
+    if kind_of(hook) == 'EMAHook':
+        return {**hook, 'type': 'mmadm.RoleEMAHook', 'roles': trainable}
+    if kind_of(hook) in FOR_ONE_NETWORK:
+        outer = {'priority': hook['priority']} if 'priority' in hook else {}
+        return {'type': 'mmadm.RoleHook', 'hook': {k: v for k, v in hook.items() if k != 'priority'}, **outer}
+    return _watched(hook, deploy) if deploy else hook
+
+
+def _watched(cfg: Any, deploy: str) -> Any:
+    """Hooks and schedules that watch a metric watch that of the deploy role."""
+    if isinstance(cfg, list | tuple):
+        return [_watched(one, deploy) for one in cfg]
+    if isinstance(cfg, Mapping) and isinstance(cfg.get('monitor'), str) and 'loss' not in cfg['monitor']:
+        return {**cfg, 'monitor': _of_role(cfg['monitor'], deploy)}
+    return cfg
 
 
 def _hooks(cfg: Mapping[str, Any], deploy: str, by_role: bool, teaches: bool) -> dict[str, Any]:

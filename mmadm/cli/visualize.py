@@ -15,7 +15,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
-from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
+from mmengine.registry import DATASETS, VISUALIZERS
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from mmadm.utils.checkpoint import write_atomically
 from mmadm.utils.cli import one_line_errors, require_writable
 from mmadm.utils.config import resolve_config
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.scope import use_scope
 from mmadm.utils.tap_pictures import avatar_variances, similarity_maps
 from mmadm.visualization.overlay import SCALES, Image, heat_overlay
 
@@ -235,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         path = resolve_config(args.config)
         cfg = Config.fromfile(path)
         dataset = test_data(cfg, args.config)
-        init_default_scope(cfg.get('default_scope', 'mmengine'))
+        use_scope(cfg.get('default_scope'))
         known, pipeline = class_names(dataset), image_pipeline(dataset)
         model = load_model(cfg, args.checkpoint).to(get_device())
         inputs = {file.resolve() for file in (*images, path, Path(args.checkpoint))}

@@ -18,7 +18,7 @@ from mmadm.engine.loops import RoleValLoop
 from mmadm.utils.errors import ConfigError
 
 #: Hooks of the toolboxes that take the model for a network of one kind, and fail
-_FOR_ONE_NETWORK = ('YOLOXModeSwitchHook', 'SetEpochInfoHook')
+FOR_ONE_NETWORK = ('YOLOXModeSwitchHook', 'SetEpochInfoHook')
 #: Packages whose hooks are known
 _KNOWN = ('mmengine', 'mmadm', 'mmdet', 'mmseg')
 
@@ -81,7 +81,7 @@ def check_hooks(hooks: Iterable[Hook], model: nn.Module) -> None:
                 f'custom_hooks: {name} would average all roles as one model, and copy frozen ones; write '
                 "dict(type='mmadm.RoleEMAHook', ...) with the same arguments, for the deploy role or those in `roles`"
             )
-        if name in _FOR_ONE_NETWORK:
+        if name in FOR_ONE_NETWORK:
             raise ConfigError(
                 f'custom_hooks: {name} reaches into a single network; write '
                 f"dict(type='mmadm.RoleHook', hook=dict(type='{name}', ...)), which runs it on every trainable role"

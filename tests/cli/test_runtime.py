@@ -85,3 +85,23 @@ def test_a_stock_model_is_left_alone(data, tmp_path, capsys):
     stock_config(data, iterations=2).dump(tmp_path / 'stock.py')
     train.main([str(tmp_path / 'stock.py'), '--work-dir', str(tmp_path / 'run')])
     assert 'mmadm adds' not in capsys.readouterr().out
+
+
+def test_hooks_for_one_network_run_on_each_role_and_what_watches_a_metric_names_the_role(data):
+    cfg = hand_written(data)
+    switch = dict(type='YOLOXModeSwitchHook', num_last_epochs=15)
+    cfg.custom_hooks = [
+        dict(type='mmdet.EMAHook', momentum=0.1),
+        dict(priority=48, **switch),
+        dict(type='EarlyStoppingHook', monitor='mIoU'),
+        dict(type='ProfilerHook'),
+    ]
+    cfg.param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='mIoU'), dict(type='LinearLR')]
+    found = role_settings(cfg)
+    assert found['custom_hooks'] == [
+        dict(type='mmadm.RoleEMAHook', momentum=0.1, roles=['student', 'teacher']),
+        dict(type='mmadm.RoleHook', hook=switch, priority=48),
+        dict(type='EarlyStoppingHook', monitor='student/mIoU'),
+        dict(type='ProfilerHook'),
+    ]
+    assert [schedule.get('monitor') for schedule in found['param_scheduler']] == ['student/mIoU', None]

@@ -67,6 +67,7 @@ class RoleOptimWrapperConstructor:
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
         self.cfg = {**optim_wrapper_cfg, **({'paramwise_cfg': paramwise_cfg} if paramwise_cfg else {})}
+        self.cfg.pop('_scope_', None)  # mmengine writes it into what comes from a `pkg::` base
         self.roles = [key for key in self.cfg if key not in SHARED_OPTIMISER_KEYS + RECIPE_KEYS]
         self._check_shared()
 

@@ -1,0 +1,265 @@
+"""``mmadm distill``: what it chooses and writes, and what it refuses with one sentence."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from stock_trainings import STOCK, write_data, write_stock_config
+
+from mmadm.cli import distill
+from mmadm.cli.methods_table import METHODS
+from mmadm.cli.trial import build_model
+from mmadm.utils.config import resolve_config, role_model_cfg
+
+SEGFORMER = """_base_ = 'mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'
+model = dict(
+    _delete_=True,
+    type='mmadm.Distillation',
+    roles=dict(
+        student=dict(cfg={{_base_.model}}),
+        teacher=dict(cfg='mmseg::segformer/segformer_mit-b1_8xb2-160k_ade20k-512x512.py'),
+    ),
+    distillers=[dict(type='mmadm.MutualLearning', roles=['student', 'teacher'], at='logits')],
+)
+optim_wrapper = dict(constructor='mmadm.RoleOptimWrapperConstructor')
+val_cfg = dict(type='mmadm.RoleValLoop', role_val=True)
+default_hooks = dict(checkpoint=dict(type='mmadm.RoleCheckpointHook'), guard=dict(type='mmadm.NonFiniteGuardHook'))
+"""
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> Path:
+    """Narrow training configs of a segmentor and a detector, as student and as teacher with weights."""
+    folder = tmp_path_factory.mktemp('distill')
+    data = write_data(folder / 'data')
+    for kind in ('pspnet', 'retinanet'):
+        for role, width in (('student', 8), ('teacher', 12)):
+            write_stock_config(kind, width, data, folder / f'{kind}_{role}.py')
+        model = build(folder / f'{kind}_teacher.py')
+        torch.save(dict(meta={}, state_dict=model.state_dict()), folder / f'{kind}.pth')
+    return folder
+
+
+def build(file: Path) -> torch.nn.Module:
+    """The stock model of a config."""
+    cfg = Config.fromfile(file)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return MODELS.build(cfg.model)
+
+
+@pytest.fixture
+def here(folder, tmp_path, monkeypatch) -> Path:
+    """An empty folder to write to, from where the configs are one folder away."""
+    work = folder / tmp_path.name
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+def refused(capsys, *words: str | Path) -> str:
+    """The one sentence with which the command ends; nothing was written."""
+    before = set(Path.cwd().iterdir())
+    with pytest.raises(SystemExit) as ended:
+        distill.main([str(word) for word in words])
+    assert ended.value.code == 1
+    assert set(Path.cwd().iterdir()) == before
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def test_a_config_of_a_toolbox_is_inherited_by_name(here):
+    student, teacher = (STOCK['segformer'].replace('b0', size) for size in ('b0', 'b1'))
+    distill.main([student, teacher, '--method', 'dml'])
+    written = Path('dml_segformer_mit-b0_8xb2-160k_ade20k-512x512.py')
+    comments, _, rest = written.read_text().partition('_base_')
+    assert '_base_' + rest == SEGFORMER
+    assert f'mmadm distill {student} {teacher} --method dml' in comments
+    cfg = Config.fromfile(written)
+    assert cfg.param_scheduler == Config.fromfile(next(iter(here.glob('*.py')))).param_scheduler != []
+    wrapper = build_optim_wrapper(build_model(cfg), cfg.optim_wrapper)
+    groups = wrapper['student'].optimizer.param_groups
+    # the student's own recipe: AdamW with a head of ten times the rate
+    assert {round(group['lr'], 7) for group in groups} == {6e-5, 6e-4}
+    assert wrapper['teacher'].optimizer.__class__ is torch.optim.AdamW
+
+
+def test_paths_start_where_the_config_lies(folder, here, monkeypatch):
+    distill.main(['../pspnet_student.py', '../pspnet_teacher.py', '--out', 'deep/cwd.py', '--method', 'cwd'])
+    monkeypatch.chdir('/')
+    cfg = Config.fromfile(here / 'deep/cwd.py')
+    assert cfg.train_dataloader == Config.fromfile(folder / 'pspnet_student.py').train_dataloader
+    assert role_model_cfg(cfg.model.roles.teacher)['backbone']['base_channels'] == 12
+
+
+def test_a_checkpoint_makes_methods_of_one_direction_offline_and_brings_the_guard(folder, here, capsys):
+    distill.main(
+        ['../pspnet_student.py', '../pspnet_teacher.py', '--method', 'cwd', '--teacher-checkpoint', '../pspnet.pth']
+    )
+    cfg = Config.fromfile('cwd_pspnet_student.py')
+    assert cfg.model.frozen == ['teacher']
+    assert cfg.default_hooks.teacher_guard.type == 'mmadm.TeacherGuardHook'
+    assert cfg.val_cfg == dict(type='mmadm.RoleValLoop')
+    model = build_model(cfg)
+    own = torch.load(folder / 'pspnet.pth')['state_dict']
+    assert all(torch.equal(value, own[key]) for key, value in model.roles.teacher.state_dict().items())
+    told = capsys.readouterr().out
+    assert 'MMRazor' in told and '../pspnet_student.py' in told
+
+
+@pytest.mark.parametrize(
+    ('words', 'frozen'),
+    [
+        (['--method', 'adm', '--teacher-checkpoint', '../pspnet.pth'], []),
+        (['--method', 'adm', '--teacher-checkpoint', '../pspnet.pth', '--frozen'], ['teacher']),
+        (['--method', 'kd', '--teacher-checkpoint', '../pspnet.pth', '--no-frozen'], []),
+        (['--method', 'kd'], []),
+    ],
+)
+def test_who_is_frozen(here, words, frozen):
+    distill.main(['../pspnet_student.py', '../pspnet_teacher.py', '--out', 'a.py', *words])
+    assert Config.fromfile('a.py').model.get('frozen', []) == frozen
+
+
+@pytest.mark.parametrize('kind', ['pspnet', 'retinanet'])
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_is_written_for_both_tasks_or_refused(kind, method, here, capsys):
+    words = [f'../{kind}_student.py', '--method', method, '--out', 'a.py']
+    words += [] if method == 'ffsd' else [f'../{kind}_teacher.py']
+    words += ['--teacher-checkpoint', f'../{kind}.pth'] if method == 'sokd' else []
+    if method == 'dkd' and kind == 'retinanet':
+        assert 'is not for RetinaNet; what fits: adm, dml,' in refused(capsys, *words)
+        return
+    distill.main(words)
+    cfg = Config.fromfile('a.py')
+    assert (cfg.get('find_unused_parameters') is True) == (method == 'switokd')
+    deploy = 'leader' if method == 'ffsd' else 'student'
+    assert cfg.model.get('deploy', 'student') == deploy
+    wrapper = build_optim_wrapper(build_model(cfg), cfg.optim_wrapper)
+    rates = {role: member.optimizer.param_groups[0]['lr'] for role, member in wrapper.items()}
+    if method == 'sokd':
+        assert rates['bridge'] == pytest.approx(rates['student'] / 10)
+
+
+def test_published_weights_of_each_level_are_multiplied_by_the_levels(here):
+    distill.main(['../retinanet_student.py', '../retinanet_teacher.py', '--method', 'cwd', '--out', 'a.py'])
+    assert 'weight=5 * 10.0' in Path('a.py').read_text()
+    distill.main(['../retinanet_student.py', '../retinanet_teacher.py', '--method', 'pkd', '--out', 'b.py'])
+    assert 'weight=4 * 10.0' in Path('b.py').read_text()
+
+
+def test_taps_and_settings_of_ones_own(here):
+    further = ['model.distillers.0.weight=2.5', 'train_dataloader.dataset.pipeline.3.cat_max_ratio=0.5', 'resume=True']
+    at = ['student=backbone.layer3', 'teacher=backbone.layer2']
+    distill.main(['../pspnet_student.py', '../pspnet_teacher.py', '--method', 'mgd', '--at', *at, '--set', *further])
+    cfg = Config.fromfile('mgd_pspnet_student.py')
+    (only,) = cfg.model.distillers
+    assert only['at'] == dict(student='backbone.layer3', teacher='backbone.layer2')
+    assert only.weight == 2.5 and cfg.resume is True
+    stock = Config.fromfile('../pspnet_student.py').train_dataloader
+    stock.dataset.pipeline[3].cat_max_ratio = 0.5
+    assert cfg.train_dataloader == stock
+
+
+def test_other_classes_go_to_every_network_that_learns(here):
+    words = ['../pspnet_student.py', '../pspnet_teacher.py', '--classes', '4', '--method', 'dml', '--out', 'a.py']
+    distill.main(words)
+    model = build_model(Config.fromfile('a.py'))
+    assert {model.roles[role].decode_head.num_classes for role in ('student', 'teacher')} == {4}
+    assert model.roles.student.auxiliary_head.num_classes == 4
+
+
+def test_adm_leaves_class_scores_out_where_classes_differ(here, capsys):
+    words = ['--teacher-checkpoint', '../pspnet.pth', '--frozen', '--classes', '4', '--out', 'a.py']
+    distill.main(['../pspnet_student.py', '../pspnet_teacher.py', *words])
+    assert [cfg.type for cfg in Config.fromfile('a.py').model.distillers] == ['mmadm.ADM']
+    assert 'without mmadm.MutualLearning' in capsys.readouterr().out
+
+
+def test_the_padded_size_of_the_teacher_follows_the_images(folder, here, capsys):
+    cfg = Config.fromfile('../pspnet_teacher.py')
+    cfg.model.data_preprocessor.size = (512, 512)
+    cfg.dump('large.py')
+    distill.main(['../pspnet_student.py', 'large.py', '--out', 'a.py'])
+    assert 'in place of (512, 512)' in ' '.join(capsys.readouterr().out.split())
+    crop = Config.fromfile('../pspnet_student.py').crop_size
+    assert role_model_cfg(Config.fromfile('a.py').model.roles.teacher)['data_preprocessor']['size'] == crop
+
+
+def test_nothing_is_overwritten_without_force(here, capsys):
+    words = ['../pspnet_student.py', '../pspnet_teacher.py', '--out', 'a.py']
+    distill.main([*words, '--method', 'dml'])
+    before = Path('a.py').read_text()
+    distill.main([*words, '--method', 'dml'])  # the same once more is no loss
+    capsys.readouterr()
+    assert 'a.py exists: give another --out, or --force' in refused(capsys, *words, '--method', 'kdcl')
+    assert Path('a.py').read_text() == before
+    distill.main([*words, '--method', 'kdcl', '--force'])
+    assert Path('a.py').read_text() != before
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--method', 'cdw'], "--method='cdw': unknown; did you mean 'cwd'"),
+        (['--method', 'kd', '--frozen'], 'a frozen teacher needs trained weights; give --teacher-checkpoint FILE'),
+        (['--method', 'dml', '--frozen'], 'its teacher learns; methods for --frozen are adm, kd,'),
+        (['--method', 'ffsd'], 'has no teacher, only copies of STUDENT'),
+        (['--method', 'kd', '--teacher-checkpoint', 'no.pth'], "no.pth': no such file"),
+        (['--method', 'kd', '--teacher-checkpoint', '../retinanet.pth'], 'another architecture'),
+        (
+            ['--method', 'kd', '--teacher-checkpoint', '../pspnet.pth', '--classes', '4'],
+            'predicts 19 classes and the student 4; methods that compare features: adm, mgd,',
+        ),
+        (['--at', 'backbone.layer9'], "no tap 'backbone.layer9'; did you mean 'backbone.layer"),
+        (['--at', 'feats', 'student=feats'], 'one tap for all roles, or ROLE=TAP for each'),
+        (['--set', 'train_dataloader.dataset.pipeline.99.type=A'], '--set train_dataloader.dataset.pipeline.99.type'),
+        (['--out', 'a.txt'], '--out=a.txt: a config ends with .py'),
+        (['--gpus', '4'], 'several GPUs need --launcher'),
+    ],
+)
+def test_bad_input_is_one_sentence(here, capsys, words, message):
+    assert message in refused(capsys, '../pspnet_student.py', '../pspnet_teacher.py', *words)
+
+
+def test_networks_that_are_none(here, capsys):
+    assert 'no such file' in refused(capsys, 'student.py', '../pspnet_teacher.py')
+    near = (
+        "mmseg has no config 'pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x512.py'; did you mean 'pspnet/pspnet_r18-d8"
+    )
+    assert near in refused(capsys, STOCK['pspnet'].replace('x1024.py', 'x512.py'))
+    assert 'is for detection, STUDENT ../pspnet_student.py for semantic segmentation' in refused(
+        capsys, '../pspnet_student.py', '../retinanet_teacher.py'
+    )
+    assert 'needs a TEACHER' in refused(capsys, '../pspnet_student.py')
+
+
+def test_where_mmengine_cannot_inherit_the_whole_base_lies_beside(folder, here, monkeypatch):
+    """As on the forks, which have no distribution of that name."""
+
+    def missing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr('mmadm.cli.written_config.distribution', missing)
+    name = STOCK['rtmdet']
+    distill.main([name, name, '--method', 'pkd', '--out', 'a.py'])
+    assert Path('a.py').read_text().count("_base_ = 'a_base.py'\n") == 1
+    written, stock = Config.fromfile('a.py'), Config.fromfile(resolve_config(name))
+    for key in ('train_dataloader', 'param_scheduler', 'train_cfg', 'default_scope'):
+        assert written[key] == stock[key]
+    assert build_model(written).roles.student.bbox_head.num_classes == 80
+
+
+def test_a_student_in_the_new_style(folder, here):
+    text = (folder / 'pspnet_student.py').read_text().replace("type='EncoderDecoder'", 'type=EncoderDecoder')
+    Path('inner.py').write_text(f'from mmseg.models import EncoderDecoder\n{text}')
+    Path('new.py').write_text('from mmengine.config import read_base\nwith read_base():\n    from .inner import *\n')
+    distill.main(['new.py', '../pspnet_teacher.py', '--method', 'mgd', '--out', 'a.py'])
+    cfg = Config.fromfile('a.py')
+    assert cfg.train_dataloader == Config.fromfile('../pspnet_student.py').train_dataloader
+    assert build_model(cfg).roles.student.backbone.base_channels == 8
