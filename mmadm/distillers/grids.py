@@ -48,18 +48,14 @@ class Grid:
         """Which positions show some of the image: bool (N * A, h, w); None if every one does, or none has a place."""
         if self.stride is None:
             return None
-        rows, columns = (
-            [min(math.ceil(image[axis] / self.stride[axis]), self.cells[axis]) for image in self.area.images]
-            for axis in (0, 1)
-        )
-        if min(rows) == self.cells[0] and min(columns) == self.cells[1]:
+        shown = [self.image_cells(image) for image in range(len(self.area.images))]
+        if all(cells == self.cells for cells in shown):
             return None
-        device = self.values.device
-        limits = torch.tensor([rows, columns], device=device)
-        inside_rows, inside_columns = (
-            torch.arange(cells, device=device) < limit[:, None] for cells, limit in zip(self.cells, limits, strict=True)
-        )
-        return for_each_prior(inside_rows[:, :, None] & inside_columns[:, None, :], self.values)
+        # filled by slices: a tensor made of these numbers would be copied to a GPU, and the host would wait for it
+        mask = torch.zeros(len(shown), *self.cells, dtype=torch.bool, device=self.values.device)
+        for of_image, (rows, columns) in zip(mask, shown, strict=True):
+            of_image[:rows, :columns] = True
+        return for_each_prior(mask, self.values)
 
     def image_cells(self, image: int) -> Size:
         """Rows and columns of the map that show some of one image."""

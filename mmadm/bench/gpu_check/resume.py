@@ -96,7 +96,8 @@ def config(name: str, images: Path, killed_at: int | None = None) -> Config:
                 checkpoint=dict(type='mmadm.RoleCheckpointHook', by_epoch=False, interval=INTERVAL),
                 guard=dict(type='mmadm.NonFiniteGuardHook'),
             ),
-            custom_hooks=hooks,
+            # what adds the guards by itself must not refuse a teacher of random weights
+            custom_hooks=[*hooks, dict(type='mmadm.TeacherGuardHook', teacher_check='off')],
             log_processor=dict(by_epoch=False, window_size=1),
             env_cfg=dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0)),
             randomness=dict(seed=3, deterministic=True),
