@@ -55,6 +55,7 @@ WEIGHTS: dict[str, tuple[str, int, dict[str, object]]] = {
     f'adm_a{alpha:g}_b{beta:g}': ('adm', 1, {'consensus': alpha, 'divergence': beta})
     for alpha, beta in product((0.1, 1.0, 3.0, 30.0), (0.0, 0.01, 0.1))
 }
+WEIGHTS['adm_relative'] = ('adm', 1, {'relative': True})
 VARIANTS |= ABLATION | WEIGHTS | {'dml_slowly': ('dml', 0, SLOWLY), 'adm_slowly': ('adm', 0, SLOWLY)}
 PAIRED = (
     *PLAIN,
