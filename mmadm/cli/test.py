@@ -22,6 +22,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='full checkpoint, or the file of the role')
     parser.add_argument('--role', help='default: the deploy role')
     parser.add_argument('--show-dir', help='where painted predictions go')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation by tta_model and tta_pipeline')
     add_run_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -44,6 +45,32 @@ def paint_into(cfg: Config, folder: str) -> None:
     cfg.visualizer.save_dir = folder
 
 
+def augment(cfg: Config) -> None:
+    """Let the test augment every image, as the test tools of the toolboxes do.
+
+    Args:
+        cfg: Stock config; changed.
+
+    Raises:
+        ConfigError: If it does not say how, which it need not in MMDetection.
+    """
+    if cfg.get('default_scope') == 'mmdet':  # the defaults of its tool
+        nms = dict(type='nms', iou_threshold=0.5)
+        cfg.setdefault('tta_model', dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100)))
+        dataset = cfg.test_dataloader.dataset
+        while 'dataset' in dataset:
+            dataset = dataset.dataset
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
+        packed = [dict(type='PackDetInputs', meta_keys=keys)]
+        cfg.setdefault('tta_pipeline', [*dataset.pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, packed])])
+    for key in ('tta_model', 'tta_pipeline'):
+        if key not in cfg:
+            raise ConfigError(f'--tta needs {key} in the config, as the configs of MMSegmentation have it')
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(arguments)
@@ -62,8 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cfg.merge_from_dict(dict(work_dir=work_dir, launcher=launcher, load_from=None, resume=False))
         if args.show_dir:
             paint_into(cfg, args.show_dir)
+        if args.tta:
+            augment(cfg)
         runner = Runner.from_cfg(cfg)
         model = unwrapped(runner.model)
+        model = model.module if args.tta else model
         check_same_tensors(model.state_dict(), checkpoint['state_dict'], args.checkpoint)
         model.load_state_dict(checkpoint['state_dict'])
         runner.test()

@@ -15,6 +15,7 @@ from mmadm.cli.runtime import add_role_settings
 from mmadm.utils.checkpoint import RESUMABLE, check_same_tensors, newest_checkpoint, read_checkpoint
 from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.optim_config import type_name
 from mmadm.utils.unwrap import unwrapped
 
 NEWEST = 'newest'
@@ -46,11 +47,11 @@ def enable_amp(cfg: Config) -> None:
         ConfigError: If its optimiser wrapper cannot do it on this device.
     """
     wrapper = cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper')
+    kind = type_name(wrapper.get('type', 'OptimWrapper'))
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise ConfigError(f'--amp needs optim_wrapper.type OptimWrapper or AmpOptimWrapper, found {kind!r}')
     on_cpu = get_device() == 'cpu'
-    if on_cpu and wrapper.get('constructor') != 'mmadm.RoleOptimWrapperConstructor':
+    if on_cpu and type_name(wrapper.get('constructor', '')) != 'RoleOptimWrapperConstructor':
         raise ConfigError(
             '--amp: the stock AmpOptimWrapper needs a GPU. On a CPU leave --amp out, or give each role its optimiser '
             "with optim_wrapper.constructor='mmadm.RoleOptimWrapperConstructor', which can do bfloat16 there"
