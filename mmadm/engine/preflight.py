@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmadm.engine.hooks.ema import RoleEMAHook
@@ -37,6 +37,7 @@ def check_training(runner: Runner, model: nn.Module) -> None:
         return
     check_optimiser(runner.optim_wrapper, model)
     check_hooks(runner.hooks, model)
+    check_schedules(runner, model)
     if runner.val_loop is not None:
         check_metrics(runner, model)
 
@@ -98,6 +99,24 @@ def check_hooks(hooks: Iterable[Hook], model: nn.Module) -> None:
                 f'{hint}.',
                 'current',
                 logging.WARNING,
+            )
+
+
+def check_schedules(runner: Runner, model: nn.Module) -> None:
+    """Refuse weights of distillers that change by epoch in a training that does not count epochs.
+
+    Args:
+        runner: The runner.
+        model: Its model without a wrapper such as DDP.
+
+    Raises:
+        ConfigError: Names the distiller.
+    """
+    for name, distiller in model.distillers.items():
+        if distiller.schedule.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise ConfigError(
+                f'model.distillers: schedule.by_epoch=True of {name!r}: this training counts iterations, so no epoch '
+                'ever ends; give iterations without by_epoch, or set train_cfg.by_epoch=True with max_epochs'
             )
 
 

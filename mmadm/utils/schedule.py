@@ -18,21 +18,25 @@ class WeightSchedule:
             (methods.md, section 3).
         length: Iterations until the factor is 1.
         stop: From this iteration on the distiller is off: neither its losses nor a frozen teacher are computed.
+        by_epoch: Whether ``length`` and ``stop`` are numbers of epochs; the factor then stays for an epoch.
 
     Raises:
         ConfigError: If a value is out of range.
     """
 
-    def __init__(self, warmup: Warmup = 'constant', length: int = 0, stop: int | None = None) -> None:
+    def __init__(
+        self, warmup: Warmup = 'constant', length: int = 0, stop: int | None = None, by_epoch: bool = False
+    ) -> None:
         if warmup not in get_args(Warmup):
             raise ConfigError(f'schedule.warmup={warmup!r}: must be one of {get_args(Warmup)}')
         if warmup != 'constant' and length < 1:
-            raise ConfigError(f'schedule.length={length}: a {warmup} warm-up needs at least 1 iteration')
+            raise ConfigError(f'schedule.length={length}: a {warmup} warm-up needs at least 1 iteration or epoch')
         if stop is not None and stop < 1:
-            raise ConfigError(f'schedule.stop={stop}: must be an iteration above 0, or None')
+            raise ConfigError(f'schedule.stop={stop}: must be an iteration or epoch above 0, or None')
         self.warmup = warmup
         self.length = length
         self.stop = stop
+        self.by_epoch = by_epoch
 
     @classmethod
     def from_cfg(cls, cfg: dict[str, Any] | None) -> WeightSchedule:
@@ -40,17 +44,18 @@ class WeightSchedule:
         try:
             return cls(**(cfg or {}))
         except TypeError as error:
-            raise ConfigError(f'schedule={cfg}: takes warmup, length and stop ({error})') from error
+            raise ConfigError(f'schedule={cfg}: takes warmup, length, stop and by_epoch ({error})') from error
 
     def over(self, iteration: int, epoch: int = 0) -> bool:
         """Whether the distiller is off for good."""
-        return self.stop is not None and iteration >= self.stop
+        return self.stop is not None and (epoch if self.by_epoch else iteration) >= self.stop
 
     def __call__(self, iteration: int, epoch: int = 0) -> float:
-        """Return the factor at an iteration (from 0); 0 from ``stop`` on."""
+        """Return the factor at an iteration and epoch (both from 0); 0 from ``stop`` on."""
         if self.over(iteration, epoch):
             return 0.0
-        if self.warmup == 'constant' or iteration >= self.length:
+        now = epoch if self.by_epoch else iteration
+        if self.warmup == 'constant' or now >= self.length:
             return 1.0
-        progress = iteration / self.length
+        progress = now / self.length
         return progress if self.warmup == 'linear' else math.exp(-5 * (1 - progress) ** 2)

@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from tiny import segmentor
 from tiny_det import batch
 from tiny_runs import losses_of, role_config, runner_of, write_images
 from torch.utils.data import Dataset
@@ -76,6 +77,31 @@ def test_it_is_refused_before_the_first_iteration(data, tmp_path, settings, mess
     with pytest.raises(ConfigError, match=message):
         runner_of(cfg, tmp_path, **settings).train()
     assert not list(tmp_path.glob('*/vis_data/scalars.json')) or losses_of(tmp_path) == {}
+
+
+def test_weights_by_epoch_need_epochs(data, tmp_path):
+    cfg = role_config(data)
+    cfg.model.distillers[1].schedule = dict(stop=2, by_epoch=True)
+    with pytest.raises(ConfigError, match=r"schedule.by_epoch=True of 'adm'.*max_epochs"):
+        runner_of(cfg, tmp_path).train()
+
+
+def test_a_weight_by_epoch_changes_with_the_epoch(data, tmp_path):
+    cfg = role_config(data, iterations=3, infinite=False, val_interval=9)
+    cfg.model.distillers = [
+        dict(type='mmadm.ADM', at='backbone.layer4'),
+        dict(type='mmadm.ADM', at='backbone.layer4', schedule=dict(warmup='linear', length=2, stop=2, by_epoch=True)),
+    ]
+    cfg.model.roles.teacher = segmentor(4)  # no connectors, which would differ
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3, val_interval=9)
+    cfg.train_dataloader.batch_size = 4  # two iterations in each epoch
+    cfg.default_hooks.runtime = dict(type='RuntimeInfoHook')
+    runner_of(cfg, tmp_path).train()
+    values = [
+        [v for k, v in log.items() if k.startswith('student.loss_consensus')] for log in losses_of(tmp_path).values()
+    ]
+    assert [scheduled / full for full, scheduled in values[:4]] == pytest.approx([0, 0, 0.5, 0.5])
+    assert values[4][1] == values[5][1] == values[3][1]  # mmengine goes on to log what is not computed any more
 
 
 @pytest.mark.parametrize(
@@ -154,3 +180,12 @@ def test_a_role_is_switched_as_the_stock_detector_is(tmp_path):
         one.model.roles['student'].bbox_head.multi_level_conv_reg[0].weight,
         stock.model.bbox_head.multi_level_conv_reg[0].weight,
     )
+
+
+def test_what_trains_tokens_has_no_roles_to_check(data, tmp_path):
+    cfg = role_config(data, iterations=1, val_interval=9)
+    cfg.model = dict(type='mmadm.TokenTraining', roles=dict(teacher=segmentor(4)), at='backbone.layer4')
+    cfg.optim_wrapper = dict(optimizer=dict(type='Adam', lr=0.01), clip_grad=dict(max_norm=1.0))
+    cfg.param_scheduler = None
+    runner_of(cfg, tmp_path, val_cfg=None, val_dataloader=None, val_evaluator=None).train()
+    assert 1 in losses_of(tmp_path)

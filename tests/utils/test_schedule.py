@@ -28,9 +28,21 @@ def test_stop():
     assert [schedule(i) for i in range(5)] == [1, 1, 1, 0, 0]
 
 
+def test_by_epoch():
+    schedule = WeightSchedule('linear', length=2, stop=3, by_epoch=True)
+    assert [schedule(iteration, epoch) for epoch in range(4) for iteration in (9 * epoch, 9 * epoch + 8)] == [
+        0, 0, 0.5, 0.5, 1, 1, 0, 0]  # fmt: skip
+    assert [schedule.over(100, epoch) for epoch in range(4)] == [False, False, False, True]
+    assert [WeightSchedule(stop=3).over(iteration, 100) for iteration in (2, 3)] == [False, True]
+
+
 @pytest.mark.parametrize(
     ('cfg', 'message'),
-    [(dict(warmup='linear'), 'length=0'), (dict(stop=0), 'stop=0'), (dict(begin=1), 'warmup, length and stop')],
+    [
+        (dict(warmup='linear'), 'length=0'),
+        (dict(stop=0), 'stop=0'),
+        (dict(begin=1), 'warmup, length, stop and by_epoch'),
+    ],
 )
 def test_bad_schedules(cfg, message):
     with pytest.raises(ConfigError, match=message):

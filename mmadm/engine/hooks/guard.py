@@ -61,7 +61,7 @@ class NonFiniteGuardHook(Hook):
             ConfigError: If one of them cannot work with the roles.
         """
         model = unwrapped(runner.model)
-        if hasattr(model, 'roles'):
+        if hasattr(model, 'owners'):
             check_training(runner, model)
 
     def before_train(self, runner: Runner) -> None:
