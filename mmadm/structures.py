@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,12 +41,15 @@ class PairContext:
         level: Index of the tap's level.
         mask: Bool, where a position counts: (N, h, w) of maps (N, C, h, w); None if every one does.
         labels: Makes the true classes at the positions, None where nothing is known.
+        positives: Of a single-stage learner, how many positive priors its batch has for each level of the tap, on
+            average: with it the mean over levels is the sum over all priors by the number of positives.
     """
 
     kind: Kind = Kind.MAP
     level: int = 0
     mask: Tensor | None = None
     labels: Callable[[], Tensor | None] = lambda: None
+    positives: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,22 @@ class GroundTruth:
 
 
 @dataclass(frozen=True)
+class DenseTargets:
+    """What a single-stage detector's own assigner made of a batch, as its stock loss saw it.
+
+    Attributes:
+        positives: Number of positive priors: the mean over ranks, at least 1.
+        labels: Of each level class ids (N * A, h, w), of the background the number of classes; None where a head's
+            loss does not tell them prior by prior.
+        weights: Of each level the weights (N * A, h, w) of the class loss, 0 where a prior is ignored; None likewise.
+    """
+
+    positives: Tensor
+    labels: list[Tensor] | None = None
+    weights: list[Tensor] | None = None
+
+
+@dataclass(frozen=True)
 class RoleOutput:
     """What one role produced for one batch.
 
@@ -162,6 +180,7 @@ class RoleOutput:
         rois: Regions (n, 5) that a two-stage learner sampled: image index and box.
         regional: A two-stage role's scores of another role's regions, by that role's name and the tap.
         levels: What a two-stage role scores regions from: its neck's maps.
+        targets: Makes, once, what the assigner of a single-stage learner made of the batch; None of any other role.
     """
 
     losses: dict[str, Tensor] = field(default_factory=dict)
@@ -172,6 +191,7 @@ class RoleOutput:
     rois: Tensor | None = None
     regional: dict[tuple[str, Tap], TapOutput] = field(default_factory=dict)
     levels: Sequence[Tensor] | None = None
+    targets: Callable[[], DenseTargets | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -236,23 +256,6 @@ class DistillerOutput:
 def is_loss(key: str) -> bool:
     """Whether an entry of a log trains, by the rule of stock mmengine; the role's name does not count."""
     return 'loss' in (key.partition('.')[2] or key)
-
-
-def stride_of(size: Size, padded: Size, known: tuple[float, float] | None = None) -> tuple[float, float]:
-    """Pixels (rows, columns) from one position of a map to the next.
-
-    Args:
-        size: Height and width of the map.
-        padded: Height and width of the input.
-        known: What a dry run found; used where it explains the size, as a network of stride 32 makes 4 rows of 101.
-    """
-    found = []
-    for axis in (0, 1):
-        cells, pixels = size[axis], padded[axis]
-        guess = known[axis] if known else float(round(pixels / cells))
-        fits = guess > 0 and cells in (math.ceil(pixels / guess), math.floor(pixels / guess))
-        found.append(guess if fits else pixels / cells)
-    return found[0], found[1]
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ PLAIN = [
     'retinanet_r101_fpn_1x_coco',
 ]
 #: Weight of a level (Transfer takes the mean over levels), from the sources that the configs name.
-WEIGHTS = {'kd': 1, 'dkd': 1, 'dist': 1, 'fitnet': 1, 'cwd': 10, 'pkd': 10, 'mgd': 2e-5, 'at': 1000}
-WEIGHTS_OF_SEGMENTORS = {**WEIGHTS, 'cwd': 5, 'at': 10000}
+#: KD is divided by positives for each level, so that its mean is the sum of all priors' terms.
+WEIGHTS = {'kd': 1 / 5, 'dkd': 1, 'dist': 1, 'fitnet': 1, 'cwd': 10, 'pkd': 10, 'mgd': 2e-5, 'at': 1000}
+WEIGHTS_OF_SEGMENTORS = {**WEIGHTS, 'kd': 1, 'cwd': 5, 'at': 10000}
 
 
 def config(name: str) -> Config:

@@ -156,3 +156,8 @@ def batch(number=2, seed=0, size=SIZE, classes=CLASSES, objects=3, masks=False):
         sample.ignored_instances = InstanceData(bboxes=HorizontalBoxes(torch.zeros(0, 4)), labels=torch.zeros(0).long())
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
+
+
+def in_rows(logits: torch.Tensor, images: int) -> torch.Tensor:
+    """A tapped level (N * A, K, h, w) in the order of stock losses: (N * h * w * A, K)."""
+    return logits.unflatten(0, (images, -1)).permute(0, 3, 4, 1, 2).reshape(-1, logits.shape[1])

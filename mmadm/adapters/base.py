@@ -12,8 +12,8 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mmadm.adapters.blank_image import blank_image
-from mmadm.adapters.taps import Reading, overwritten, tapped
-from mmadm.structures import BatchArea, GroundTruth, Kind, RoleFacts, RoleOutput, Tap, TapOutput, stride_of
+from mmadm.adapters.taps import Reading, overwritten, stride_of, tapped
+from mmadm.structures import BatchArea, GroundTruth, Kind, RoleFacts, RoleOutput, Tap, TapOutput
 from mmadm.utils.errors import ConfigError, near_matches
 
 #: Side in pixels of the larger blank image of a model that states no size: a pyramid's level 7 keeps 4 x 4 positions

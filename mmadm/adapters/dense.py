@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
 from mmadm.adapters.blank_image import blank_image
+from mmadm.adapters.dense_targets import noted, targets_of
 from mmadm.adapters.detection import feats_path, ground_truth
 from mmadm.adapters.taps import Reading, tapped
 from mmadm.structures import GroundTruth, Kind, RoleOutput, Tap
@@ -37,6 +39,17 @@ class DenseAdapter(Adapter):
         require('mmdet')
         self._head_path = 'mask_head' if model.bbox_head is None else 'bbox_head'
         super().__init__(name, {'feats': Reading((feats_path(model),)), **_head_readings(model.bbox_head)})
+
+    def loss(self, model: nn.Module, inputs: Tensor, data_samples: list[Any], taps: Sequence[Tap]) -> RoleOutput:
+        """Run the stock training forward pass; see :meth:`Adapter.loss`. Adds what the head's assigner made of it."""
+        if not taps or 'logits' not in self._named:
+            return super().loss(model, inputs, data_samples, taps)
+        scores, head = Tap(self.name, 'logits'), self._head(model)
+        criterion = getattr(head, 'loss_cls', None)
+        with tapped(model, {scores: self._named['logits']}) as seen, noted(criterion) as calls:
+            output = super().loss(model, inputs, data_samples, taps)
+        known = partial(targets_of, calls, seen[scores], len(inputs), head.num_classes, output.truth.boxes)
+        return replace(output, targets=cache(known))
 
     def new_head(self, model: nn.Module) -> nn.Module:
         """Make another head with the settings of this one and weights of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmadm.structures import Kind, Tap
+from mmadm.structures import Kind, Size, Tap
 
 
 def tensors_of(output: Any) -> Iterator[Tensor]:
@@ -113,3 +114,20 @@ def overwritten(model: nn.Module, readings: Mapping[Tap, Reading]) -> Iterator[s
     with _hooked(model, readings, note):
         yield found
     found.update(tap for tap, tensor, version in seen if tensor._version != version)
+
+
+def stride_of(size: Size, padded: Size, known: tuple[float, float] | None = None) -> tuple[float, float]:
+    """Pixels (rows, columns) from one position of a map to the next.
+
+    Args:
+        size: Height and width of the map.
+        padded: Height and width of the input.
+        known: What a dry run found; used where it explains the size, as a network of stride 32 makes 4 rows of 101.
+    """
+    found = []
+    for axis in (0, 1):
+        cells, pixels = size[axis], padded[axis]
+        guess = known[axis] if known else float(round(pixels / cells))
+        fits = guess > 0 and cells in (math.ceil(pixels / guess), math.floor(pixels / guess))
+        found.append(guess if fits else pixels / cells)
+    return found[0], found[1]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmadm.distillers.grids import Grid, grids_of
 from mmadm.distillers.pairs import Edge, Outputs, Pair, level_key, levels_of
-from mmadm.functional import binary_kl_divergence, kl_divergence
+from mmadm.losses.kl import ClassDivergence
 from mmadm.modules import Connector
 from mmadm.structures import DistillerOutput, Kind, RoleFacts, Step, Tap
 from mmadm.utils.errors import ConfigError
@@ -163,15 +163,11 @@ def mean_of(terms: Sequence[Tensor]) -> Tensor:
     return terms[0] if len(terms) == 1 else torch.stack(list(terms)).mean()
 
 
-def class_divergence(pairs: Sequence[Pair], tau: float) -> Tensor:
-    """``tau^2 KL(sg(source) || learner)``, the mean over valid positions and levels.
+def class_divergence(pairs: Sequence[Pair], divergence: ClassDivergence) -> Tensor:
+    """How a learner's class scores differ from a source's, which are detached; the mean over levels.
 
     Args:
-        pairs: Logits of each level; of class scores with a sigmoid each every class is compared by itself.
-        tau: Temperature.
+        pairs: Logits of each level.
+        divergence: Compares those of one level.
     """
-    terms = []
-    for learner, source, context in pairs:
-        divergence = binary_kl_divergence if context.kind is Kind.SIGMOID_SCORES else kl_divergence
-        terms.append(divergence(learner, source.detach(), tau, context.mask))
-    return mean_of(terms)
+    return mean_of([divergence(learner, source.detach(), context) for learner, source, context in pairs])

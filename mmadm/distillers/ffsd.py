@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mmadm.distillers.base import Distiller, Facts, class_divergence, mean_of
-from mmadm.distillers.class_targets import valid_mask
 from mmadm.distillers.grids import grids_of
-from mmadm.distillers.pairs import Edge, Outputs, Pair, names
+from mmadm.distillers.pairs import Edge, Outputs, Pair, context_of, names
 from mmadm.functional import (
     attention_distance,
     attention_diversity,
@@ -19,10 +18,11 @@ from mmadm.functional import (
     diversity_target,
     warmup_ramp,
 )
+from mmadm.losses.kl import ClassDivergence, Normaliser
 from mmadm.modules import resize_like
 from mmadm.modules.fusion import FeatureFusion, LeaderTransform, SelfDistillation
 from mmadm.registry import MODELS
-from mmadm.structures import DistillerOutput, PairContext, RoleOutput, Step, Tap, is_loss
+from mmadm.structures import DistillerOutput, RoleOutput, Step, Tap, is_loss
 from mmadm.utils.errors import ConfigError, require_list
 
 FUSION, CHAIN = 'fusion', 'self_distillation'
@@ -41,11 +41,12 @@ class FFSD(Distiller):
         leader: The role that is deployed.
         at: Tap of the last features: ``pre_logits`` in segmentation, ``feats`` (fused level by level) in detection.
         shallow: Taps of shallower features, deepest first; none switches self-distillation off.
-        tau: Temperature of every divergence.
+        tau: Temperature of every divergence; by default 2, and 1 where each class has a sigmoid.
         diversity: ``lambda_div``: pushes a student's attention off the former student's.
         fusion: ``lambda_fusion``: pulls the leader's attention to the fused feature's.
         self_distillation: ``lambda_sd``: weight of what trains the chains.
         warmup: Iterations until the three coefficients are reached.
+        normaliser: See :class:`~mmadm.losses.kl.ClassDivergence`.
         schedule: See :class:`Distiller`.
 
     Raises:
@@ -58,11 +59,12 @@ class FFSD(Distiller):
         leader: str = 'leader',
         at: str = 'pre_logits',
         shallow: Sequence[str] = (),
-        tau: float = 2.0,
+        tau: float | None = None,
         diversity: float = 1e-5,
         fusion: float = 10.0,
         self_distillation: float = 1000.0,
         warmup: int = 0,
+        normaliser: Normaliser = 'positives',
         schedule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(schedule)
@@ -73,7 +75,7 @@ class FFSD(Distiller):
         self.leader = leader
         self.at = at
         self.shallow = list(shallow)
-        self.tau = tau
+        self.divergence = ClassDivergence('FFSD', tau, normaliser, usual_tau=2.0)
         self.coefficients = {'diversity': diversity, 'fusion': fusion, 'chain': self_distillation}
         self.warmup = warmup
 
@@ -199,8 +201,8 @@ class FFSD(Distiller):
         kind, pairs = output.taps[tap].kind, []
         for level, (grid, source) in enumerate(zip(grids_of(output, tap), sources, strict=True)):
             mine = grid.values if learner is None else learner[level]
-            pairs.append(Pair(mine, source, PairContext(kind, level, valid_mask(output, grid, kind))))
-        return class_divergence(pairs, self.tau)
+            pairs.append(Pair(mine, source, context_of(output, grid, kind, level, len(sources))))
+        return class_divergence(pairs, self.divergence)
 
     def _from_chain(self, output: RoleOutput, last: Tensor, step: Step) -> Tensor:
         """Pull a network's shallower attention to what its chain, in eval mode, makes of another last feature."""

@@ -9,12 +9,13 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from mmadm.distillers.base import Distiller, Facts, class_divergence
-from mmadm.distillers.class_targets import check_class_maps, class_targets, valid_mask
+from mmadm.distillers.class_targets import check_class_maps, class_targets
 from mmadm.distillers.grids import grids_of, moved_onto
-from mmadm.distillers.pairs import Edge, Outputs, Pair, TapSpec, edges_between, names
+from mmadm.distillers.pairs import Edge, Outputs, Pair, TapSpec, context_of, edges_between, names
 from mmadm.functional.kdcl import minimum_ensemble, naive_ensemble
+from mmadm.losses.kl import ClassDivergence, Normaliser
 from mmadm.registry import MODELS
-from mmadm.structures import DistillerOutput, PairContext, Step
+from mmadm.structures import DistillerOutput, Step
 from mmadm.utils.errors import ConfigError
 
 _ENSEMBLES: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
@@ -34,7 +35,8 @@ class KDCL(Distiller):
         roles: At least two role names.
         ensemble: ``naive`` (the role with the lowest cross-entropy) or ``minlogit``.
         at: Tap name, or dict from role to tap name.
-        tau: Temperature.
+        tau: Temperature; by default 2, and 1 where each class has a sigmoid.
+        normaliser: See :class:`~mmadm.losses.kl.ClassDivergence`.
         weight: Factor on the loss of every role.
         schedule: See :class:`Distiller`.
 
@@ -47,8 +49,9 @@ class KDCL(Distiller):
         roles: Sequence[str],
         ensemble: Literal['naive', 'minlogit'] = 'naive',
         at: TapSpec = 'logits',
-        tau: float = 2.0,
+        tau: float | None = None,
         weight: float = 1.0,
+        normaliser: Normaliser = 'positives',
         schedule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(schedule)
@@ -58,7 +61,7 @@ class KDCL(Distiller):
         if ensemble not in _ENSEMBLES:
             raise ConfigError(f'KDCL.ensemble={ensemble!r}: must be one of {tuple(_ENSEMBLES)}')
         self.combine = _ENSEMBLES[ensemble]
-        self.tau = tau
+        self.divergence = ClassDivergence('KDCL', tau, normaliser, usual_tau=2.0)
         self.weight = weight
         self._edges = edges_between(list(permutations(self.roles, 2)), at, 'KDCL')
         self._taps = {edge.learner.role: edge.learner for edge in self._edges}
@@ -93,6 +96,6 @@ class KDCL(Distiller):
                 # the ensemble is taken at the learner's own positions
                 of_roles = [moved_onto(grids[role][level], mine) for role in self.roles]
                 ensemble = self.combine(of_roles, class_targets(output, mine, kind))
-                pairs.append(Pair(mine.values, ensemble, PairContext(kind, level, valid_mask(output, mine, kind))))
-            losses[f'{learner}.loss_kdcl'] = self.weight * class_divergence(pairs, self.tau)
+                pairs.append(Pair(mine.values, ensemble, context_of(output, mine, kind, level, len(grids[learner]))))
+            losses[f'{learner}.loss_kdcl'] = self.weight * class_divergence(pairs, self.divergence)
         return DistillerOutput(losses)

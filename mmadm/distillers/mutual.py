@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmadm.distillers.base import Distiller, class_divergence
 from mmadm.distillers.pairs import Edge, Outputs, TapSpec, edges_between, names, paired
+from mmadm.losses.kl import ClassDivergence, Normaliser
 from mmadm.registry import MODELS
 from mmadm.structures import DistillerOutput, Step
 from mmadm.utils.errors import ConfigError
@@ -19,13 +20,14 @@ from mmadm.utils.errors import ConfigError
 class MutualLearning(Distiller):
     """Every role r learns ``weight / (R - 1) * sum_{q != r} KL(sg(p_q) || p_r)``; a frozen role only teaches.
 
-    The mean over valid positions and levels. Heads that score each class by a sigmoid compare each class by itself.
+    The mean over levels; see :class:`~mmadm.losses.kl.ClassDivergence` for that over positions and for sigmoids.
 
     Args:
         roles: At least two role names.
         at: Tap name, or dict from role to tap name.
         tau: Temperature.
         weight: Factor on the loss of every role.
+        normaliser: See :class:`~mmadm.losses.kl.ClassDivergence`.
         schedule: See :class:`Distiller`.
 
     Raises:
@@ -38,13 +40,14 @@ class MutualLearning(Distiller):
         at: TapSpec = 'logits',
         tau: float = 1.0,
         weight: float = 1.0,
+        normaliser: Normaliser = 'positives',
         schedule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(schedule)
         self.roles = names(roles, 'MutualLearning.roles')
         if len(self.roles) < 2:
             raise ConfigError(f'MutualLearning.roles={list(roles)}: needs at least two roles')
-        self.tau = tau
+        self.divergence = ClassDivergence('MutualLearning', tau, normaliser)
         self.weight = weight
         self._edges = edges_between(list(permutations(self.roles, 2)), at, 'MutualLearning')
 
@@ -61,7 +64,7 @@ class MutualLearning(Distiller):
         """Return ``<role>.loss_mutual`` for every trainable role; see :class:`Distiller`."""
         losses: dict[str, Tensor] = {}
         for edge in self.edges():
-            term = class_divergence(paired(edge, outputs, step.connectors), self.tau)
+            term = class_divergence(paired(edge, outputs, step.connectors), self.divergence)
             term = term * self.weight / (len(self.roles) - 1)
             key = f'{edge.learner.role}.loss_mutual'
             losses[key] = losses[key] + term if key in losses else term

@@ -114,9 +114,24 @@ def paired(edge: Edge, outputs: Outputs, connectors: Mapping[str, nn.Module]) ->
     for level, (a, b) in enumerate(zip(mine, theirs, strict=True)):
         key = level_key(edge, level, len(mine))
         moved = moved_onto(a, b, connectors[key](a.values) if key in connectors else None)
-        labels = partial(class_targets, learner, b, kind)
-        pairs.append(Pair(moved, b.values, PairContext(kind, level, valid_mask(learner, b, kind), labels)))
+        pairs.append(Pair(moved, b.values, context_of(learner, b, kind, level, len(mine))))
     return pairs
+
+
+def context_of(learner: RoleOutput, grid: Grid, kind: Kind, level: int, levels: int) -> PairContext:
+    """What a loss may know of a level of a tap.
+
+    Args:
+        learner: The role whose ground truth counts.
+        grid: The positions, of this role or of another one.
+        kind: What is compared there.
+        level: Index of the level.
+        levels: How many the tap has.
+    """
+    targets = learner.targets() if kind is Kind.SIGMOID_SCORES else None
+    positives = None if targets is None else targets.positives / levels
+    labels = partial(class_targets, learner, grid, kind)
+    return PairContext(kind, level, valid_mask(learner, grid, kind), labels, positives)
 
 
 def _identifier(tap: str) -> str:

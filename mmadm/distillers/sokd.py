@@ -9,6 +9,7 @@ from torch import nn
 
 from mmadm.distillers.base import Distiller, Facts, class_divergence
 from mmadm.distillers.pairs import Edge, Outputs, TapSpec, edges_between, paired
+from mmadm.losses.kl import ClassDivergence, Normaliser
 from mmadm.registry import MODELS
 from mmadm.structures import DistillerOutput, Step
 from mmadm.utils.errors import ConfigError
@@ -28,10 +29,11 @@ class SOKD(Distiller):
         teacher: Role name; frozen.
         bridge: Role name.
         at: Tap name, or dict from role to tap name.
-        tau: Temperature.
+        tau: Temperature; by default 4, and 1 where each class has a sigmoid.
         bridge_from_teacher: ``a2``.
         bridge_from_student: ``a3``.
         student_from_bridge: ``b2``.
+        normaliser: See :class:`~mmadm.losses.kl.ClassDivergence`.
         schedule: See :class:`Distiller`.
     """
 
@@ -41,15 +43,16 @@ class SOKD(Distiller):
         teacher: str = 'teacher',
         bridge: str = 'bridge',
         at: TapSpec = 'logits',
-        tau: float = 4.0,
+        tau: float | None = None,
         bridge_from_teacher: float = 1.0,
         bridge_from_student: float = 1.0,
         student_from_bridge: float = 1.0,
+        normaliser: Normaliser = 'positives',
         schedule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(schedule)
         self.teacher = teacher
-        self.tau = tau
+        self.divergence = ClassDivergence('SOKD', tau, normaliser, usual_tau=4.0)
         pairs = [(bridge, teacher), (bridge, student), (student, bridge)]
         weights = (bridge_from_teacher, bridge_from_student, student_from_bridge)
         self._weighted_edges = list(zip(edges_between(pairs, at, 'SOKD'), weights, strict=True))
@@ -86,6 +89,6 @@ class SOKD(Distiller):
         for edge, weight in self._weighted_edges:
             if weight == 0:
                 continue
-            term = class_divergence(paired(edge, outputs, step.connectors), self.tau)
+            term = class_divergence(paired(edge, outputs, step.connectors), self.divergence)
             losses[f'{edge.learner.role}.loss_from_{edge.source.role}'] = weight * term
         return DistillerOutput(losses)

@@ -13,6 +13,7 @@ from mmadm.distillers.base import Distiller, Facts, class_divergence
 from mmadm.distillers.class_targets import check_class_maps
 from mmadm.distillers.pairs import Edge, Outputs, Pair, TapSpec, edges_between, paired
 from mmadm.functional.switokd import switch_distances, switch_from_distances
+from mmadm.losses.kl import ClassDivergence, Normaliser
 from mmadm.registry import MODELS
 from mmadm.structures import DistillerOutput, Step
 from mmadm.utils.errors import ConfigError
@@ -31,6 +32,7 @@ class SwitOKD(Distiller):
         at: Tap name, or dict from role to tap name.
         tau: Temperature.
         weight: Factor on both losses.
+        normaliser: See :class:`~mmadm.losses.kl.ClassDivergence`.
         schedule: See :class:`Distiller`.
 
     Raises:
@@ -44,6 +46,7 @@ class SwitOKD(Distiller):
         at: TapSpec = 'logits',
         tau: float = 1.0,
         weight: float = 1.0,
+        normaliser: Normaliser = 'positives',
         schedule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(schedule)
@@ -55,6 +58,7 @@ class SwitOKD(Distiller):
         self.student = student
         self.teacher = teacher
         self.tau = tau
+        self.divergence = ClassDivergence('SwitOKD', tau, normaliser)
         self.weight = weight
         self._edges = edges_between([(student, teacher), (teacher, student)], at, 'SwitOKD')
 
@@ -91,7 +95,7 @@ class SwitOKD(Distiller):
         losses = {}
         of_student, of_teacher = (paired(edge, outputs, step.connectors) for edge in self._edges)
         for role, pairs in ((self.student, of_student), (self.teacher, of_teacher)):
-            losses[f'{role}.loss_switokd'] = self.weight * class_divergence(pairs, self.tau)
+            losses[f'{role}.loss_switokd'] = self.weight * class_divergence(pairs, self.divergence)
         expert = self._expert(of_student)
         return DistillerOutput(losses, {f'{self.teacher}.expert': expert.float()}, {self.teacher: expert})
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from tap_reader import TapReader
-from tiny_det import CLASSES, SIZE, batch, build, detector, distillation
+from tiny_det import CLASSES, SIZE, batch, build, detector, distillation, in_rows
 
-from mmadm.functional import binary_kl_divergence
+from mmadm.functional import binary_kl_divergence, focal_binary_divergence
 from mmadm.utils.errors import ConfigError
 
 DENSE = ('retinanet', 'fcos', 'fcos_norm', 'atss', 'gfl', 'reppoints', 'rtmdet')
@@ -31,11 +31,6 @@ def model(family):
 @pytest.fixture
 def data(model):
     return model.train().data_preprocessor(batch(), True)
-
-
-def in_rows(logits: torch.Tensor, images: int) -> torch.Tensor:
-    """A tapped level (N * A, K, h, w) in the order of stock losses: (N * h * w * A, K)."""
-    return logits.unflatten(0, (images, -1)).permute(0, 3, 4, 1, 2).reshape(-1, logits.shape[1])
 
 
 def test_logits_are_what_the_stock_loss_sees(family, model, data):
@@ -134,15 +129,24 @@ def test_a_frozen_role_runs_no_further_than_its_last_tap(family, model, data, at
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-def test_sigmoid_heads_compare_each_class_by_itself():
-    model = distillation('retinanet', distillers=[MUTUAL], frozen=['teacher'])
+@pytest.mark.parametrize('normaliser', ['positives', 'mean'])
+def test_sigmoid_heads_compare_each_class_by_itself(normaliser):
+    model = distillation('retinanet', distillers=[dict(MUTUAL, normaliser=normaliser)], frozen=['teacher'])
     done = model.data_preprocessor(batch(number=1), True)  # one image of 96 x 128: nothing is padded
     loss = model(**done, mode='loss')['student.loss_mutual']
+    head, samples = model.roles['student'].bbox_head, done['data_samples']['student']
     with torch.no_grad():
         maps = [role.bbox_head(role.extract_feat(done['inputs'][name]))[0] for name, role in model.roles.items()]
     folded = [[level.unflatten(1, (9, CLASSES))[0] for level in levels] for levels in maps]
-    terms = [binary_kl_divergence(student, teacher) for student, teacher in zip(*folded, strict=True)]
-    assert loss.item() == pytest.approx(torch.stack(terms).mean().item(), rel=1e-5)
+    if normaliser == 'mean':
+        terms = [binary_kl_divergence(student, teacher) for student, teacher in zip(*folded, strict=True)]
+        expected = torch.stack(terms).mean()
+    else:  # all priors of all levels together
+        anchors = head.get_anchors([level.shape[2:] for level in maps[0]], [samples[0].metainfo], 'cpu')
+        positives = head.get_targets(*anchors, [samples[0].gt_instances], [samples[0].metainfo])[-1]
+        rows = [torch.cat([level.flatten(2).movedim(1, 2).flatten(0, 1) for level in levels]) for levels in folded]
+        expected = focal_binary_divergence(*rows, normalizer=positives)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert loss > 0
 
 
