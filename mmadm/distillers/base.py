@@ -131,7 +131,8 @@ class Distiller(nn.Module, ABC):
         if kinds[0] is not kinds[1] and any(kind.scores_classes or kind is Kind.BOX_DISTRIBUTIONS for kind in kinds):
             raise ConfigError(
                 f'{type(self).__name__}: tap {str(edge.learner)!r} of {edge.learner.role!r} gives {kinds[0].value}, '
-                f'{str(edge.source)!r} of {edge.source.role!r} {kinds[1].value}; these cannot be compared, only features can'
+                f'{str(edge.source)!r} of {edge.source.role!r} {kinds[1].value}'
+                '; these cannot be compared, only features can'
             )
 
     def _check_levels(self, edge: Edge, mine: list[Grid], theirs: list[Grid], kind: Kind) -> None:
