@@ -175,3 +175,18 @@ def test_without_a_runner_every_step_draws_other_avatars():
     data = model.data_preprocessor(batch(), True)
     drawn = [model(**data, mode='loss')['student.loss_transfer'].item() for _ in range(3)]
     assert len(set(drawn)) == 3
+
+
+def test_every_rank_draws_other_avatars(monkeypatch):
+    from mmadm.utils import random
+
+    avatars = dict(num=1, perturbation=dict(type='GaussianNoise', std=1.0))
+
+    def drawn(rank):
+        monkeypatch.setattr(random, 'get_rank', lambda: rank)
+        model = distillation(distillers=[dict(HINT, avatars=avatars)])
+        for role in model.roles.values():
+            role.eval()
+        return model(**model.data_preprocessor(batch(), True), mode='loss')['student.loss_transfer'].item()
+
+    assert drawn(0) == drawn(0) != drawn(1)
