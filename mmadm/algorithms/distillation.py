@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from mmadm.adapters.labels import check_labels
 from mmadm.algorithms.build_distillers import build_distillers, check_reached, rename_former_connectors
 from mmadm.algorithms.frozen import teacher_precision
+from mmadm.algorithms.inherit import bequests, inherit
+from mmadm.algorithms.loading import initialise, settle_weights
 from mmadm.algorithms.partly_trained import freeze_all_but, set_mode
 from mmadm.algorithms.paused_roles import BuffersBefore
 from mmadm.algorithms.preprocessor import RolePreprocessor
@@ -36,7 +38,7 @@ class Distillation(BaseModel):
     Args:
         roles: By name: a full model dict, or ``dict(cfg=<path | pkg::path | model dict>, checkpoint=<file | URL>)``;
             ``like=<role>`` instead of ``cfg`` copies another role's network and checkpoint, ``train=[<module>, ...]``
-            lets only these modules learn.
+            lets only these modules learn, ``inherit=dict(<role>=[<module>, ...])`` starts with modules of another role.
         distillers: Configs of distillers; none trains the roles side by side.
         frozen: Roles that only teach: in eval as a whole, without gradient, loss or needless heads.
         deploy: Role that ``predict`` runs and that is exported.
@@ -88,6 +90,8 @@ class Distillation(BaseModel):
         self._runner = RoleRunner(built, adapters, self.frozen, teacher_precision(teacher_dtype))
         with untouched_generators():  # connectors are drawn, too
             self._bind_distillers()
+        self.heirs = bequests(self.roles, roles, self.frozen, self.origins)
+        self.frozen_roles = settle_weights(self, adapters, wanted_taps(self.distillers.values()), self._parts)
         if compile:
             self._runner.compile_frozen(wanted_taps(self.distillers.values()))
         self.register_load_state_dict_pre_hook(_rename_former)
@@ -97,8 +101,9 @@ class Distillation(BaseModel):
         for index, (name, role) in enumerate(self.roles.items()):
             if name not in self.origins:
                 with role_stream(index):
-                    role.init_weights()
+                    initialise(name, role)
         copy_weights(self.roles, self._copies)
+        inherit(self.roles, self.heirs)
         self._is_init = True
 
     def train(self, mode: bool = True) -> Distillation:

@@ -16,7 +16,7 @@ from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_list
 from mmadm.utils.optim_config import ROLE_OPTIMISER_KEYS, SHARED_OPTIMISER_KEYS
 from mmadm.utils.random import role_stream
-from mmadm.utils.weights import load_role_weights
+from mmadm.utils.weights import Misfit, load_role_weights
 
 #: keys that stand beside the roles in ``optim_wrapper`` and in its state
 RESERVED = (*SHARED_OPTIMISER_KEYS, *ROLE_OPTIMISER_KEYS, 'loss_scaler')
@@ -30,11 +30,13 @@ class Origin:
         checkpoint: File or URL.
         meta: What the checkpoint says of its training; empty if nothing.
         data_preprocessor: Config of the preprocessor that the role has here; empty if it has none.
+        misfit: What of the checkpoint the network did not take, and the other way round.
     """
 
     checkpoint: str
     meta: Mapping[str, Any]
     data_preprocessor: Mapping[str, Any]
+    misfit: Misfit
 
 
 def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) -> None:
@@ -65,7 +67,7 @@ def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) ->
 def build_roles(
     roles: Mapping[str, Mapping[str, Any]], data_preprocessor: Mapping[str, Any] | None = None
 ) -> tuple[nn.ModuleDict, dict[str, Adapter], dict[str, BaseDataPreprocessor], dict[str, Origin]]:
-    """Build every role's stock model and load its checkpoint.
+    """Build every role's stock model and load what fits of its checkpoint.
 
     Args:
         roles: Role configs by name, see :func:`~mmadm.utils.config.role_model_cfg`.
@@ -77,7 +79,7 @@ def build_roles(
 
     Raises:
         ConfigError: If a config is not usable.
-        CheckpointError: If a checkpoint does not fit.
+        CheckpointError: If a checkpoint cannot be read or is of another architecture.
     """
     built = nn.ModuleDict()
     origins: dict[str, Origin] = {}
@@ -96,8 +98,9 @@ def build_roles(
             built[name] = _build_stock(name, without_pretrained(cfg) if checkpoint else cfg)
         adapters[name] = build_adapter(name, built[name])
         if checkpoint:
-            meta = load_role_weights(built[name], checkpoint, f'model.roles.{name}.checkpoint')
-            origins[name] = Origin(str(checkpoint), meta, cfg.get('data_preprocessor') or {})
+            with role_stream(index):  # what the checkpoint lacks is initialised
+                meta, misfit = load_role_weights(built[name], checkpoint, f'model.roles.{name}.checkpoint')
+            origins[name] = Origin(str(checkpoint), meta, cfg.get('data_preprocessor') or {}, misfit)
         wanted = cfg.get('data_preprocessor')
         for known, preprocessor in shared:
             if known == wanted:

@@ -56,6 +56,11 @@ class TokenTraining(BaseModel):
         self.roles = built.requires_grad_(False)
         self._adapter = adapters[name]
         self._teacher, self._is_loaded = name, name in loaded
+        if self._is_loaded and loaded[name].misfit:
+            where = f'model.roles.{name}.checkpoint={loaded[name].checkpoint!r}'
+            raise CheckpointError(
+                f'{where} does not fit the teacher, whose own loss trains the tokens: {loaded[name].misfit}'
+            )
         with untouched_generators():
             path, channels = _masked_module(self._adapter, self.teacher.eval(), at)
         self._path = path

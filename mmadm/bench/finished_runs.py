@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from mmadm.registry import MODELS
-from mmadm.utils.checkpoint import check_same_tensors, newest_checkpoint, read_checkpoint
+from mmadm.utils.checkpoint import check_same_tensors, holds_role, newest_checkpoint, read_checkpoint
 from mmadm.utils.errors import CheckpointError
 from mmadm.utils.scope import use_scope
 
@@ -75,9 +75,9 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     if 'data_preprocessor' in cfg:
         built.setdefault('data_preprocessor', cfg.data_preprocessor)
     built.pop('compile', None)  # takes longer than it saves for a few images
-    for role in built.get('roles', {}).values():
-        if 'type' not in role:
-            role.pop('checkpoint', None)  # a full checkpoint holds every role
+    for name, role in built.get('roles', {}).items():
+        if 'type' not in role and holds_role(loaded['state_dict'], name):
+            role.pop('checkpoint', None)
     if 'roles' in built and 'role' in loaded['meta']:
         raise CheckpointError(
             f'{checkpoint} holds only role {loaded["meta"]["role"]!r} of {list(built.roles)}; give the full checkpoint'
@@ -85,7 +85,7 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the training told them
         model = MODELS.build(built)
-    check_same_tensors(model.state_dict(), loaded['state_dict'], checkpoint)
+    check_same_tensors(model, loaded['state_dict'], checkpoint)
     model.load_state_dict(loaded['state_dict'])
     return model.eval()
 

@@ -94,6 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runner = Runner.from_cfg(cfg)
         model = unwrapped(runner.model)
         model = model.module if args.tta else model
-        check_same_tensors(model.state_dict(), checkpoint['state_dict'], args.checkpoint)
+        check_same_tensors(model, checkpoint['state_dict'], args.checkpoint)
         model.load_state_dict(checkpoint['state_dict'])
         runner.test()

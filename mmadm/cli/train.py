@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -12,11 +13,12 @@ from mmengine.runner import Runner
 
 from mmadm.cli.config_text import expression
 from mmadm.cli.runtime import add_role_settings
-from mmadm.utils.checkpoint import RESUMABLE, check_same_tensors, newest_checkpoint, read_checkpoint
+from mmadm.utils.checkpoint import RESUMABLE, check_same_tensors, holds_role, newest_checkpoint, read_checkpoint
 from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.optim_config import type_name
 from mmadm.utils.unwrap import unwrapped
+from mmadm.utils.weights import read_weights
 
 NEWEST = 'newest'
 
@@ -61,6 +63,20 @@ def enable_amp(cfg: Config) -> None:
         wrapper.setdefault('dtype', 'bfloat16')
 
 
+def forget_lost_files(cfg: Config, state: Mapping[str, Any]) -> None:
+    """Resume without the files of roles that are gone, if the checkpoint holds these roles.
+
+    Args:
+        cfg: Config; changed.
+        state: ``state_dict`` of the checkpoint.
+    """
+    for name, role in cfg.model.get('roles', {}).items():
+        file = role.get('checkpoint') if isinstance(role, Mapping) and 'type' not in role else None
+        if file and '://' not in str(file) and not Path(file).expanduser().is_file() and holds_role(state, name):
+            print(f'model.roles.{name}.checkpoint={file!r} is gone: the weights are those of the resumed checkpoint.')
+            role['checkpoint'] = None
+
+
 def choose_checkpoint(cfg: Config, resume: str | None) -> Path | None:
     """Set the config to resume, if that is asked for.
 
@@ -72,21 +88,24 @@ def choose_checkpoint(cfg: Config, resume: str | None) -> Path | None:
         The checkpoint to resume from.
 
     Raises:
-        CheckpointError: If it is missing, truncated, or cannot be resumed from.
+        CheckpointError: If it is missing, truncated, or cannot be resumed from; likewise a local ``load_from``.
     """
     if resume is None and cfg.get('resume'):
         resume = cfg.get('load_from') or NEWEST
     if resume is None:
+        if cfg.get('load_from') and '://' not in str(cfg.load_from):
+            read_weights(cfg.load_from, 'load_from')  # before anything is built
         return None
     path = newest_checkpoint(cfg.work_dir) if resume == NEWEST else Path(resume)
     if path is None:
         print(f'No checkpoint in {cfg.work_dir}: training starts from the beginning.')
         cfg.resume = False
         return None
-    meta = read_checkpoint(path, RESUMABLE)['meta']
+    checkpoint = read_checkpoint(path, RESUMABLE)
+    forget_lost_files(cfg, checkpoint['state_dict'])
     # without a seed the Runner would draw one and shuffle the data by it before it looks into the checkpoint
     if cfg.get('randomness', {}).get('seed') is None:
-        cfg.randomness = {**cfg.get('randomness', {}), 'seed': meta.get('seed')}
+        cfg.randomness = {**cfg.get('randomness', {}), 'seed': checkpoint['meta'].get('seed')}
     cfg.resume, cfg.load_from = True, str(path)
     return path
 
@@ -106,5 +125,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runner = Runner.from_cfg(cfg)
         if checkpoint is not None:
             model = unwrapped(runner.model)
-            check_same_tensors(model.state_dict(), read_checkpoint(checkpoint)['state_dict'], checkpoint)
+            check_same_tensors(model, read_checkpoint(checkpoint)['state_dict'], checkpoint)
         runner.train()

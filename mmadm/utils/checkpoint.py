@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmadm.utils.allowed import why_unreadable
 from mmadm.utils.errors import CheckpointError
 
 #: What a checkpoint must hold so that training can go on from it
@@ -24,32 +22,8 @@ RESUMABLE = ('meta', 'state_dict', 'message_hub', 'optimizer')
 _ASIDE = '.tmp'
 
 
-def _history_method(owner: type, name: str) -> Any:
-    """Stand in for ``getattr``, by which a pickled ``HistoryBuffer`` names its own methods.
-
-    The builtin on the allow-list would let a file reach any code, so this gives nothing but those methods.
-    """
-    if owner is not HistoryBuffer or name.startswith('_'):
-        raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r})')
-    return getattr(HistoryBuffer, name)
-
-
-# torch.load refuses classes it does not know, and mmengine's log history consists of these. The two functions by which
-# pickle makes an array and a number have moved between NumPy versions, so NumPy itself is asked for them.
-_HISTORY = [
-    HistoryBuffer,
-    (_history_method, 'builtins.getattr'),
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
-    np.empty(0).__reduce__()[0],
-    np.float64(0).__reduce__()[0],
-]
-torch.serialization.add_safe_globals(_HISTORY)  # for mmengine's own loader
-
-
 def read_checkpoint(path: str | Path, needed: Iterable[str] = ('meta', 'state_dict')) -> dict[str, Any]:
-    """Read a local checkpoint to the CPU; only classes on torch's allow-list are loaded.
+    """Read a local checkpoint to the CPU; only classes on torch's list are loaded, see :mod:`mmadm.utils.allowed`.
 
     Args:
         path: File.
@@ -64,21 +38,12 @@ def read_checkpoint(path: str | Path, needed: Iterable[str] = ('meta', 'state_di
     path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError(f'{path}: no such checkpoint')
-    is_archive = zipfile.is_zipfile(path)
-    # again: after each load the mmengine of the onedl forks takes what it needed from the list of all
-    torch.serialization.add_safe_globals(_HISTORY)
     try:
         # mapping spares the memory; files in torch's old format cannot be mapped
-        checkpoint: dict[str, Any] = torch.load(path, map_location='cpu', weights_only=True, mmap=is_archive)
+        mapped = zipfile.is_zipfile(path)
+        checkpoint: dict[str, Any] = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
     except Exception as error:  # torch, zipfile and pickle each raise their own kind
-        if is_archive and isinstance(error, pickle.UnpicklingError):
-            refused = re.search(r'GLOBAL (\S+) was not an allowed', str(error))
-            what = f'a {refused[1]}' if refused else 'a function call'
-            raise CheckpointError(f'{path} holds {what}, which torch refuses to load for safety') from error
-        reason = str(error).strip().partition('\n')[0]
-        raise CheckpointError(
-            f'{path} is truncated or not a checkpoint ({type(error).__name__}: {reason[:200]})'
-        ) from error
+        raise CheckpointError(f'{path} {why_unreadable(error, str(path))}') from error
     lacking = [key for key in needed if not isinstance(checkpoint, Mapping) or key not in checkpoint]
     if lacking:
         hint = ''
@@ -174,17 +139,32 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     return None
 
 
-def check_same_tensors(own: Mapping[str, Tensor], loaded: Mapping[str, Tensor], path: str | Path) -> None:
+def holds_role(state: Iterable[str], role: str) -> bool:
+    """Whether a full checkpoint holds a role: frozen ones that have a file of their own are left out.
+
+    Args:
+        state: Its ``state_dict``.
+        role: Name of the role.
+    """
+    return any(key.startswith(f'roles.{role}.') for key in state)
+
+
+def check_same_tensors(model: nn.Module, loaded: Mapping[str, Tensor], path: str | Path) -> None:
     """Check that a checkpoint was made for a model.
 
     Args:
-        own: ``state_dict`` of the model.
+        model: A model; an ``mmadm.Distillation`` may have frozen roles from files of their own beside the checkpoint.
         loaded: ``state_dict`` of the checkpoint.
         path: The checkpoint, for the error.
 
     Raises:
         CheckpointError: If names or shapes differ; says how many.
     """
+    held = {key.split('.')[1] for key in loaded if key.startswith('roles.')}
+    if hasattr(model, 'roles') and not held:
+        raise CheckpointError(f'{path} is the checkpoint of a single network, not of a training of several roles')
+    apart = tuple(f'roles.{name}.' for name in getattr(model, 'frozen_roles', ()) if name not in held)
+    own = {key: value for key, value in model.state_dict().items() if not key.startswith(apart)}
     missing = [key for key in own if key not in loaded]
     unexpected = [key for key in loaded if key not in own]
     reshaped = [key for key in own if key in loaded and own[key].shape != loaded[key].shape]

@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_list
 
-_ROLE_KEYS = ('cfg', 'override', 'like', 'checkpoint', 'train')
+_ROLE_KEYS = ('cfg', 'override', 'like', 'checkpoint', 'train', 'inherit')
 
 
 def resolve_config(name: str | Path) -> Path:
@@ -162,7 +162,7 @@ def without_pretrained(model_cfg: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_keys(where: str, role_cfg: Mapping[str, Any], known: tuple[str, ...] = _ROLE_KEYS) -> None:
-    """Refuse options inside a model dict, unknown ones beside ``cfg`` or ``like``, and a string for ``train``."""
+    """Refuse options inside a model dict, unknown ones beside ``cfg`` or ``like``, and those of a wrong type."""
     if 'type' in role_cfg:
         for key in _ROLE_KEYS:
             if key in role_cfg:
@@ -175,6 +175,10 @@ def _check_keys(where: str, role_cfg: Mapping[str, Any], known: tuple[str, ...] 
             if key not in known:
                 raise ConfigError(f'{where}.{key}: unknown; {near_matches(key, known)}')
         require_list(f'{where}.train', role_cfg.get('train'))
+        inherited = role_cfg.get('inherit') or {}
+        require_dict(f'{where}.inherit', inherited, "dict(teacher=['neck', 'bbox_head'])")
+        for source, modules in inherited.items():
+            require_list(f'{where}.inherit.{source}', modules)
         if isinstance(role_cfg.get('cfg'), Mapping):
             _check_keys(f'{where}.cfg', role_cfg['cfg'], known=('cfg',))
 

@@ -14,7 +14,10 @@ from mmadm.utils.checkpoint import read_checkpoint
 from mmadm.utils.config import role_cfgs, role_model_cfg
 from mmadm.utils.errors import CheckpointError, ConfigError, near_matches
 from mmadm.utils.optim_config import role_optimiser, type_name
+from mmadm.utils.weights import read_weights
 
+#: Entry of ``meta``: files of the roles that a full checkpoint does not hold
+_LEFT_OUT = 'left_out'
 _TRAINING = ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler')
 _ROLE_OPTIMISERS = 'RoleOptimWrapperConstructor'
 
@@ -23,6 +26,20 @@ def role_file(path: str | Path, role: str) -> Path:
     """Path of the role file that belongs to a full checkpoint: ``iter_8.pth`` gives ``iter_8_student.pth``."""
     path = Path(path)
     return path.with_name(f'{path.stem}_{role}{path.suffix}')
+
+
+def leave_out_role(checkpoint: dict[str, Any], role: str, file: str) -> None:
+    """Take a frozen role out of a full checkpoint.
+
+    Args:
+        checkpoint: The full checkpoint; changed.
+        role: Name of the role.
+        file: Where its weights are, which is noted in ``meta``.
+    """
+    state = checkpoint['state_dict']
+    for key in [key for key in state if key.startswith(f'roles.{role}.')]:
+        del state[key]
+    checkpoint['meta'].setdefault(_LEFT_OUT, {})[role] = file
 
 
 def extract_role(checkpoint: Mapping[str, Any], role: str) -> dict[str, Any]:
@@ -64,13 +81,19 @@ def read_role(path: str | Path, role: str) -> dict[str, Any]:
     """Read a role's stock checkpoint from a file, see :func:`extract_role`.
 
     Args:
-        path: A full mmadm checkpoint, or a role file of this role.
+        path: A full mmadm checkpoint, or a role file of this role. A frozen role that it leaves out is read from the
+            file that it names.
         role: Name of the role.
 
     Raises:
         CheckpointError: If the file cannot be read or does not hold this role.
     """
     checkpoint = read_checkpoint(path)
+    if role in checkpoint['meta'].get(_LEFT_OUT, {}):
+        where = f'{path} leaves out frozen role {role!r}: checkpoint'
+        state, meta = read_weights(checkpoint['meta'][_LEFT_OUT][role], where)
+        config = {'cfg': checkpoint['meta']['cfg']} if 'cfg' in checkpoint['meta'] else {}
+        return {'meta': {**meta, **config, 'role': role}, 'state_dict': state}
     try:
         return extract_role(checkpoint, role)
     except CheckpointError as error:

@@ -12,10 +12,12 @@ from mmadm.utils.errors import ConfigError
         (dict(cfg=segmentor(4), chekpoint='x.pth'), r"\.chekpoint: unknown; did you mean 'checkpoint'\?"),
         (
             dict(like='teacher', backbone={}),
-            r"\.backbone: unknown; valid: 'cfg', 'override', 'like', 'checkpoint', 'train'",
+            r"\.backbone: unknown; valid: 'cfg', 'override', 'like', 'checkpoint', 'train', 'inherit'",
         ),
         (dict(cfg=dict(cfg=segmentor(4), checkpoint='x.pth')), r"\.cfg\.checkpoint: unknown; valid: 'cfg'"),
         (dict(cfg=segmentor(4), train='decode_head'), r"\.train='decode_head': must be a list: \['decode_head'\]"),
+        (dict(cfg=segmentor(4), inherit='teacher'), r"\.inherit='teacher': must be a dict, such as dict\(teacher=\[.*"),
+        (dict(cfg=segmentor(4), inherit=dict(t='neck')), r"\.inherit\.t='neck': must be a list: \['neck'\]"),
     ],
 )
 def test_a_key_beside_cfg_or_like_is_known_and_train_is_a_list(role, message):

@@ -14,7 +14,7 @@ from mmadm.engine.generators import KEY, ResumeGenerators
 from mmadm.registry import HOOKS
 from mmadm.utils.checkpoint import remove_leftovers, write_checkpoint
 from mmadm.utils.errors import ConfigError, near_matches
-from mmadm.utils.export import extract_role, role_file
+from mmadm.utils.export import extract_role, leave_out_role, role_file
 from mmadm.utils.unwrap import unwrapped
 
 
@@ -24,6 +24,7 @@ class RoleCheckpointHook(CheckpointHook):
 
     - Beside every checkpoint, the best ones included, lies a file of the deploy role that stock mmseg or mmdet loads:
       ``iter_8.pth`` and ``iter_8_student.pth``. Both go together.
+    - Frozen roles whose weights are those of their ``checkpoint`` are left out and come from there on resume.
     - Files are written aside and renamed, and an old one goes when the new one is there: a crash loses none.
     - A resumed run draws the random numbers that an uninterrupted one would draw, per rank. Exact for
       ``IterBasedTrainLoop``, and for ``EpochBasedTrainLoop`` at the end of an epoch without persistent workers; with
@@ -90,6 +91,10 @@ class RoleCheckpointHook(CheckpointHook):
         for path in self._tracked() - self._with_role_file:
             write_checkpoint(extract_role(checkpoint, self._deploy), role_file(path, self._deploy))
             self._with_role_file.add(path)
+        model = unwrapped(runner.model)
+        for role, known in getattr(model, 'frozen_roles', {}).items():
+            if known.from_file:
+                leave_out_role(checkpoint, role, model.origins[role].checkpoint)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         self._record = self._generators.record()  # here and not when saving, which only the main process does
