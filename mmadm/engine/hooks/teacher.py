@@ -31,9 +31,11 @@ class TeacherGuardHook(Hook):
 
     Found fault with is a role that
 
-    - has no checkpoint, and so would teach random numbers;
-    - sees images normalised otherwise than in the training of its checkpoint, or was trained on other classes than
-      this data set has; checkpoints that do not tell are not compared;
+    - has no checkpoint, and so would teach random numbers; if ``init_cfg`` loads all that its taps depend on, such as
+      a pretrained backbone, it needs none;
+    - sees images normalised otherwise than in the training of its checkpoint; checkpoints that do not tell are not
+      compared;
+    - was trained on other classes than this data set has, and class scores or boxes of it are tapped;
     - scores no better than chance on a few validation batches, by the run's own evaluator. For ``mIoU`` (percent) that
       is up to 1.1 times 100 / number of classes, as predicting one class everywhere cannot reach 100 / number; for
       ``coco/bbox_mAP`` (0 to 1) below 0.01. Other metrics are logged but not judged.
@@ -73,7 +75,7 @@ class TeacherGuardHook(Hook):
             return
         faults = []
         scored = {}
-        for role in model.frozen:
+        for role, known in model.frozen_roles.items():
             if role in self._replaced:
                 scored[role] = 'load_from'
             elif role in model.origins:
@@ -81,10 +83,14 @@ class TeacherGuardHook(Hook):
                 where = f'model.roles.{role}.checkpoint={origin.checkpoint!r}'
                 faults += [f'{where}: {fault}' for fault in _other_images(origin)]
                 other = _other_classes(origin, runner.train_dataloader.dataset)
-                if other:
+                if other and not known.features_only:
                     faults.append(f'{where}: {other}')
-                else:  # with other classes there is no score
+                elif known.whole and not other:
                     scored[role] = where
+                else:
+                    runner.logger.info(f'Frozen role {role!r} is not scored: it teaches features for other classes.')
+            elif known.loaded:
+                runner.logger.info(f'Frozen role {role!r} is not scored: only what it teaches with is pretrained.')
             else:
                 faults.append(
                     f'frozen role {role!r} has no checkpoint and would teach random numbers; '
