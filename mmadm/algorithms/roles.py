@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.config import ConfigDict
@@ -36,7 +36,7 @@ class Origin:
     checkpoint: str
     meta: Mapping[str, Any]
     data_preprocessor: Mapping[str, Any]
-    misfit: Misfit
+    misfit: Misfit = field(default_factory=Misfit)
 
 
 def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ class Misfit:
         unknown: Keys of the checkpoint that the network lacks.
     """
 
-    missing: tuple[str, ...]
-    reshaped: Mapping[str, tuple[str, str]]
-    unknown: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    reshaped: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
     @property
     def not_loaded(self) -> tuple[str, ...]:

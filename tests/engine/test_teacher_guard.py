@@ -181,8 +181,9 @@ def test_nothing_is_scored_without_a_frozen_role(data, tmp_path):
 
 
 def test_a_teacher_out_of_the_whole_models_checkpoint_needs_none_of_its_own(data, trained, tmp_path, said):
-    runner_of(offline(data, trained), tmp_path / 'first').train()
-    runner = runner_of(offline(data, None), tmp_path / 'second', load_from=str(tmp_path / 'first/iter_1.pth'))
+    whole = runner_of(offline(data, trained), tmp_path / 'first').model.state_dict()
+    torch.save(dict(meta={}, state_dict=whole), tmp_path / 'whole.pth')
+    runner = runner_of(offline(data, None), tmp_path / 'second', load_from=str(tmp_path / 'whole.pth'))
     log = said(runner)
     assert faults(log) == []
     assert any(text.startswith("Frozen role 'teacher' (load_from): ") for text in log['INFO'])

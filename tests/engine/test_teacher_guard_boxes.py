@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import nn, ones
 
+from mmadm.algorithms.loading import FrozenRole
 from mmadm.algorithms.roles import Origin
 from mmadm.engine import TeacherGuardHook
 from mmadm.utils.errors import ConfigError
@@ -43,6 +44,7 @@ class Teaching(BaseModel):
         self.roles = nn.ModuleDict(dict(teacher=teacher))
         self.frozen = ('teacher',)
         self.origins = dict(teacher=Origin('seer.pth', {}, {}))
+        self.frozen_roles = dict(teacher=FrozenRole(loaded=True, whole=True, features_only=False, from_file=True))
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         raise AssertionError('only the teacher is asked')
