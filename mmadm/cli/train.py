@@ -75,6 +75,8 @@ def forget_lost_files(cfg: Config, state: Mapping[str, Any]) -> None:
         if file and '://' not in str(file) and not Path(file).expanduser().is_file() and holds_role(state, name):
             print(f'model.roles.{name}.checkpoint={file!r} is gone: the weights are those of the resumed checkpoint.')
             role['checkpoint'] = None
+            for heir in cfg.model.roles.values():
+                (heir.get('inherit') or {}).pop(name, None)  # what it inherited is in the checkpoint, too
 
 
 def choose_checkpoint(cfg: Config, resume: str | None) -> Path | None:
@@ -88,13 +90,13 @@ def choose_checkpoint(cfg: Config, resume: str | None) -> Path | None:
         The checkpoint to resume from.
 
     Raises:
-        CheckpointError: If it is missing, truncated, or cannot be resumed from; likewise a local ``load_from``.
+        CheckpointError: If it is missing, truncated, or cannot be resumed from; likewise ``load_from``.
     """
     if resume is None and cfg.get('resume'):
         resume = cfg.get('load_from') or NEWEST
     if resume is None:
-        if cfg.get('load_from') and '://' not in str(cfg.load_from):
-            read_weights(cfg.load_from, 'load_from')  # before anything is built
+        if cfg.get('load_from'):  # before anything is built, and before mmengine runs what a download may hold
+            read_weights(cfg.load_from, 'load_from')
         return None
     path = newest_checkpoint(cfg.work_dir) if resume == NEWEST else Path(resume)
     if path is None:

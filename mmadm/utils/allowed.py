@@ -6,9 +6,11 @@ import this module adds what mmengine and its users put into checkpoints.
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,19 @@ def _allowed() -> Iterator[tuple[Any, str]]:
 
 
 torch.serialization.add_safe_globals([*_allowed()])
+
+
+@contextmanager
+def weights_only() -> Iterator[None]:
+    """Let every ``torch.load`` in the block keep to the list, also that of ``torch.hub``, which by itself does not."""
+    names = ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ[names[0]] = '1'
+    try:
+        yield
+    finally:
+        del os.environ[names[0]]
+        os.environ.update(before)
 
 
 def why_unreadable(error: Exception, path: str) -> str:

@@ -13,7 +13,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
-from mmadm.utils.allowed import why_unreadable
+from mmadm.utils.allowed import weights_only, why_unreadable
 from mmadm.utils.checkpoint import read_checkpoint
 from mmadm.utils.errors import CheckpointError
 
@@ -168,7 +168,8 @@ def _read(path: str, where: str) -> Any:
         except CheckpointError as error:
             raise CheckpointError(f'{where}={error}') from error
     try:
-        return CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+        with weights_only():
+            return CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
     except Exception as error:  # torch, zipfile, pickle and urllib each raise their own kind
         raise CheckpointError(
             f'{where}={path!r} {why_unreadable(error, path.rpartition("/")[2])}. '

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from runpy import run_path
+from threading import Thread
 
 import pytest
 import tiny_det
@@ -11,9 +16,11 @@ from mmdet.models import FCOSHead
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
+from mmengine.runner import load_checkpoint
 from tiny import build, distillation, segmentor
 
 from mmadm.utils.errors import CheckpointError
+from mmadm.utils.export import extract_role
 
 FEATURES = dict(
     type='Transfer', source='teacher', learner='student', at='feats', loss=dict(type='ChannelWiseDivergence')
@@ -185,6 +192,51 @@ class TestKindsOfFiles:
         found = model.roles['student'].state_dict()
         assert all(torch.equal(found[key], value) for key, value in stock.state_dict().items())
         assert not model.origins['student'].misfit
+
+        # and as load_from of a Runner takes it
+        other = tiny_det.distillation(roles=dict(student=cfg))
+        load_checkpoint(other, str(tmp_path / 'a.pth'), logger='silent')
+        assert all(
+            torch.equal(value, stock.state_dict()[key]) for key, value in other.roles['student'].state_dict().items()
+        )
+        # and into the file of the role that a training writes
+        full = dict(meta={}, state_dict=other.state_dict())
+        assert extract_role(full, 'student')['state_dict']._metadata == stock.state_dict()._metadata
+
+    def test_a_url_is_read_as_safely_as_a_file(self, tmp_path, monkeypatch):
+        monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+        monkeypatch.setenv('no_proxy', '*')
+        student = build(segmentor(4), seed=5)
+        saved(tmp_path / 'good.pth', student)
+        torch.save(dict(meta=Bait(), state_dict=student.state_dict()), tmp_path / 'odd.pth')
+        monkeypatch.chdir(tmp_path)
+        with ThreadingHTTPServer(('127.0.0.1', 0), partial(QuietHandler, directory=tmp_path)) as server:
+            Thread(target=server.serve_forever, daemon=True).start()
+            url = f'http://127.0.0.1:{server.server_port}'
+            model = distillation(roles=dict(student=role(f'{url}/good.pth')))
+            with pytest.raises(CheckpointError, match=r"checkpoint='http.*odd\.pth' holds eval, and such a class"):
+                distillation(roles=dict(student=role(f'{url}/odd.pth')))
+            with pytest.raises(
+                CheckpointError, match=r'gone\.pth. cannot be read \(HTTPError: .* Is the network there\?'
+            ):
+                distillation(roles=dict(student=role(f'{url}/gone.pth')))
+            server.shutdown()
+        assert not Path('ran').exists() and 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+        assert torch.equal(model.roles['student'].backbone.conv1.weight, student.backbone.conv1.weight)
+
+
+class Bait:
+    """Writes a file when it is read."""
+
+    def __reduce__(self):
+        return eval, ('open("ran", "w") and None',)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without a word."""
+
+    def log_message(self, *_):
+        pass
 
 
 @MODELS.register_module()

@@ -109,7 +109,10 @@ class TestCheckpointsThatHoldTheTeacher:
 
     def test_they_resume_without_the_teachers_file_and_keep_the_teacher(self, folder, old, tmp_path, capsys):
         gone = f'model.roles.teacher.checkpoint={tmp_path}/gone.pth'
-        arguments = [folder / 'cfg.py', '--work-dir', tmp_path, '--resume', old / 'iter_2.pth', '--cfg-options', gone]
+        cfg = config(folder)
+        cfg.model.roles.student = dict(cfg=segmentor(4, dropout=0.5), inherit=dict(teacher=['decode_head.conv_seg']))
+        cfg.dump(tmp_path / 'cfg.py')
+        arguments = [tmp_path / 'cfg.py', '--work-dir', tmp_path, '--resume', old / 'iter_2.pth', '--cfg-options', gone]
         train.main([str(argument) for argument in arguments])
         assert "gone.pth' is gone: the weights are those of the resumed checkpoint." in capsys.readouterr().out
         found, expected = weights_of(tmp_path / 'iter_4.pth'), weights_of(folder / 'teacher.pth')
