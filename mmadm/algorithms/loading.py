@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from mmadm.structures import Kind, Tap
 from mmadm.utils.allowed import why_unreadable
 from mmadm.utils.errors import CheckpointError
 from mmadm.utils.random import untouched_generators
-from mmadm.utils.weights import check_related, compare
+from mmadm.utils.weights import check_related, load_fitting
 
 #: What means something between equal classes only
 _OF_CLASSES = (Kind.SOFTMAX_SCORES, Kind.SIGMOID_SCORES, Kind.BOXES, Kind.BOX_DISTRIBUTIONS)
@@ -181,8 +182,7 @@ def _complete(model: Any, state: MutableMapping[str, Tensor], prefix: str, *_: A
     mine = [key for key in state if key.startswith(prefix)]
     if mine and not any(key in own for key in mine):
         _take_single_network(model, state, prefix, mine)
-        for key, value in own.items():
-            state.setdefault(key, value)
+        state.update(own)
     for name, role in model.frozen_roles.items():
         part = f'{prefix}roles.{name}.'
         theirs = {key: value for key, value in own.items() if key.startswith(part)}
@@ -207,19 +207,15 @@ def _take_single_network(model: Any, state: MutableMapping[str, Tensor], prefix:
             f'load_from is the checkpoint of a single network, the deploy role {name!r}, and would replace what '
             f'model.roles.{name}.{other} says: remove one of the two'
         )
-    role = model.roles[name].state_dict()
-    stock = {key.removeprefix(prefix): state.pop(key) for key in keys}
-    check_related(
-        role,
-        stock,
+    role = model.roles[name]
+    stock: Any = OrderedDict((key.removeprefix(prefix), state.pop(key)) for key in keys)
+    stock._metadata = getattr(state, '_metadata', None)
+    # here and not under longer names, so that modules bring files of former versions up to date as in the toolbox
+    misfit = load_fitting(role, stock)
+    what = (
         f'load_from: the checkpoint of a single network, but not of the deploy role {name!r}; that of another role is '
-        'named by model.roles.<role>.checkpoint',
-        compare(role, stock),
     )
-    state.update({f'{prefix}roles.{name}.{key}': value for key, value in stock.items()})
-    # in place, as the loader goes on with this very dict
-    versions = getattr(state, '_metadata', None) or {}
-    versions.update({f'roles.{name}.{module}'.rstrip('.'): version for module, version in versions.items()})
+    check_related(role.state_dict(), stock, f'{what}named by model.roles.<role>.checkpoint', misfit)
     MMLogger.get_current_instance().info(
-        f'The checkpoint is of a single network: its weights go into the deploy role {name!r}.'
+        f'The checkpoint is of a single network: its weights go into the deploy role {name!r}. {misfit}'
     )

@@ -113,27 +113,42 @@ def load_role_weights(model: Any, path: str, where: str) -> tuple[Mapping[str, A
         CheckpointError: If it cannot be read, or if it was made for another architecture.
     """
     state, meta = read_weights(path, where)
-    misfit = _load(model, state)
+    misfit = load_fitting(model, state)
     if misfit.not_loaded:
         check_related(model.state_dict(), state, f'{where}={path!r}', misfit)
         model.init_weights()
-        _load(model, state)
+        load_fitting(model, state)
     return meta, misfit
 
 
-def compare(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Misfit:
-    """Say in what two state dicts differ.
+def load_fitting(model: nn.Module, state: Mapping[str, Tensor]) -> Misfit:
+    """Load what fits, as mmengine's ``load_state_dict`` does, but return what does not instead of printing it.
 
     Args:
-        own: ``state_dict`` of a network.
-        state: That of a checkpoint.
+        model: A stock network.
+        state: A state dict, with the versions of modules if they are known.
     """
-    shapes = {key: (list(state[key].shape), list(own[key].shape)) for key in own if key in state}
-    return Misfit(
-        tuple(key for key in own if key not in state),
-        {key: (str(theirs), str(mine)) for key, (theirs, mine) in shapes.items() if theirs != mine},
-        tuple(key for key in state if key not in own),
-    )
+    missing: list[str] = []
+    unknown: list[str] = []
+    errors: list[str] = []
+    versions = getattr(state, '_metadata', None) or {}
+    copy = dict(state)  # modules may rename keys in it
+
+    def load(module: nn.Module, prefix: str) -> None:
+        """Load one module, then those inside of it."""
+        version = versions.get(prefix[:-1], {})
+        module._load_from_state_dict(copy, prefix, version, True, missing, unknown, errors)
+        for name, child in module._modules.items():
+            if child is not None:
+                load(child, f'{prefix}{name}.')
+        for hook in module._load_state_dict_post_hooks.values():
+            hook(module, _IncompatibleKeys(missing, unknown))
+
+    load(model, '')
+    found = (re.search(r'for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)', error) for error in errors)
+    reshaped = {match[1]: (match[2], match[3]) for match in found if match}
+    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
+    return Misfit(tuple(missing), reshaped, tuple(dict.fromkeys(unknown)))
 
 
 def check_related(own: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str, misfit: Misfit) -> None:
@@ -175,31 +190,6 @@ def _read(path: str, where: str) -> Any:
             f'{where}={path!r} {why_unreadable(error, path.rpartition("/")[2])}. '
             'Is the network there? A downloaded file works as well.'
         ) from error
-
-
-def _load(model: nn.Module, state: Mapping[str, Tensor]) -> Misfit:
-    """Load what fits, as mmengine's ``load_state_dict`` does, but say what does not instead of printing it."""
-    missing: list[str] = []
-    unknown: list[str] = []
-    errors: list[str] = []
-    versions = getattr(state, '_metadata', None) or {}
-    copy = dict(state)  # modules may rename keys in it
-
-    def load(module: nn.Module, prefix: str) -> None:
-        """Load one module, then those inside of it."""
-        version = versions.get(prefix[:-1], {})
-        module._load_from_state_dict(copy, prefix, version, True, missing, unknown, errors)
-        for name, child in module._modules.items():
-            if child is not None:
-                load(child, f'{prefix}{name}.')
-        for hook in module._load_state_dict_post_hooks.values():
-            hook(module, _IncompatibleKeys(missing, unknown))
-
-    load(model, '')
-    found = (re.search(r'for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)', error) for error in errors)
-    reshaped = {match[1]: (match[2], match[3]) for match in found if match}
-    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
-    return Misfit(tuple(missing), reshaped, tuple(dict.fromkeys(unknown)))
 
 
 def _hint(own: Iterable[str], keys: Iterable[str]) -> str:

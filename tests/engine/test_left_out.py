@@ -81,13 +81,12 @@ def test_a_resumed_run_ends_as_the_whole_one(folder, tmp_path, version):
     assert same(weights_of(tmp_path / 'iter_4.pth'), weights_of(folder / 'work/iter_4.pth'))
 
 
-def test_a_plain_runner_resumes_it_with_the_teacher_of_the_file(folder, tmp_path, caplog):
+def test_a_plain_runner_resumes_it_with_the_teacher_of_the_file(folder, tmp_path, capsys):
     runner = runner_of(config(folder, 5), tmp_path, resume=True, load_from=str(folder / 'work/iter_4.pth'))
-    runner.logger.addHandler(caplog.handler)
     runner.train()
     assert runner.iter == 5
     assert same(runner.model.roles['teacher'].state_dict(), weights_of(folder / 'teacher.pth'))
-    assert not [record for record in caplog.records if 'do not match' in record.getMessage()]
+    assert 'do not match' not in capsys.readouterr().out  # as mmengine prints of a state dict that lacks something
 
 
 class TestCheckpointsThatHoldTheTeacher:
