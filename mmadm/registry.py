@@ -15,6 +15,8 @@ MODELS = Registry(
     scope='mmadm',
     locations=['mmadm.algorithms', 'mmadm.distillers', 'mmadm.losses', 'mmadm.modules'],
 )
+#: who runs which networks, see :class:`~mmadm.adapters.base.Adapter`
+ADAPTERS = Registry('adapter', scope='mmadm', locations=['mmadm.adapters'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmadm', locations=['mmadm.datasets', 'mmadm.demo'])
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmadm', locations=['mmadm.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmadm', locations=['mmadm.engine'])

@@ -244,9 +244,10 @@ def pipeline(cfg: Config, part: str) -> list[Any]:
 
 def batch_for(model: Any) -> dict[str, Any]:
     """Images and labels that a model can take."""
-    role = model.roles[model.deploy]
-    if hasattr(role, 'decode_head'):
-        return tiny.batch(2, size=role.data_preprocessor.size or tiny.SIZE, classes=role.decode_head.num_classes)
+    segmentor = next((role for role in model.roles.values() if hasattr(role, 'decode_head')), None)
+    if segmentor is not None:
+        size = segmentor.data_preprocessor.size or tiny.SIZE
+        return tiny.batch(2, size=size, classes=segmentor.decode_head.num_classes)
     return tiny_det.batch(2, classes=tiny_det.CLASSES)
 
 

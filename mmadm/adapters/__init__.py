@@ -1,4 +1,4 @@
-"""The only code that knows the inside of mmseg and mmdet models."""
+"""The only code that knows the inside of networks."""
 
 from __future__ import annotations
 
@@ -7,32 +7,39 @@ from torch import nn
 from mmadm.adapters.base import Adapter
 from mmadm.adapters.dense import DenseAdapter
 from mmadm.adapters.detr import DetrAdapter
+from mmadm.adapters.generic import GenericAdapter
 from mmadm.adapters.segmentation import SegmentationAdapter
 from mmadm.adapters.two_stage import TwoStageAdapter
+from mmadm.registry import ADAPTERS
 from mmadm.utils.errors import ConfigError
 
 
 def build_adapter(name: str, model: nn.Module) -> Adapter:
-    """Choose the adapter for a role by the parts of its model.
+    """Choose the adapter for a role: of those that fit its network the one with the highest priority.
 
     Args:
         name: The role's name.
         model: The built network.
 
     Raises:
-        ConfigError: If the model is neither an mmseg segmentor with a decode head nor an mmdet detector.
+        ConfigError: If none fits, as for a network that is no model of mmengine.
     """
-    if hasattr(model, 'backbone'):
-        if hasattr(model, 'decode_head'):
-            return SegmentationAdapter(name, model)
-        if hasattr(model, 'roi_head'):
-            return TwoStageAdapter(name, model)
-        if hasattr(model, 'bbox_head'):
-            return DetrAdapter(name, model) if hasattr(model, 'encoder') else DenseAdapter(name, model)
+    fitting: list[type[Adapter]] = [kind for kind in ADAPTERS.module_dict.values() if kind.fits(model)]
+    if fitting:
+        best = max(reversed(fitting), key=lambda kind: kind.priority)  # the first of equals, so the last registered
+        return best(name, model)
     raise ConfigError(
-        f'model.roles.{name}: {type(model).__name__} has no backbone with a decode_head, bbox_head or roi_head; roles '
-        'are models of MMSegmentation such as EncoderDecoder, or of MMDetection such as RetinaNet.'
+        f'model.roles.{name}: {type(model).__name__} is no mmengine.model.BaseModel, and no adapter fits it: derive it '
+        'from that class, or register an adapter of its own (docs/your_own_models.md)'
     )
 
 
-__all__ = ['Adapter', 'DenseAdapter', 'DetrAdapter', 'SegmentationAdapter', 'TwoStageAdapter', 'build_adapter']
+__all__ = [
+    'Adapter',
+    'DenseAdapter',
+    'DetrAdapter',
+    'GenericAdapter',
+    'SegmentationAdapter',
+    'TwoStageAdapter',
+    'build_adapter',
+]

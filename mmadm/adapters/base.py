@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-from mmadm.adapters.blank_image import blank_image
+from mmadm.adapters.blank_image import blank_image, blank_samples
+from mmadm.adapters.detection import ground_truth
 from mmadm.adapters.taps import Reading, overwritten, stride_of, tapped
 from mmadm.structures import BatchArea, GroundTruth, Kind, RoleFacts, RoleOutput, Tap, TapOutput
 from mmadm.utils.errors import ConfigError, near_matches
@@ -24,10 +25,18 @@ _KINDS = {4: Kind.MAP, 3: Kind.TOKENS, 2: Kind.VECTORS}
 class Adapter(ABC):
     """Runs a stock model and reads its taps. The only kind of code that knows a model's inside.
 
+    ``@ADAPTERS.register_module()`` registers one; it is built with the role's name and its network.
+
     Args:
         name: The role's name, for error messages.
         named: Taps that have a name of their own.
+
+    Attributes:
+        priority: Of the adapters that fit a network the one with the highest is taken, of equals the one that was
+            registered last. Those of mmadm have 0, the generic one -1.
     """
+
+    priority: ClassVar[int] = 1
 
     def __init__(self, name: str, named: Mapping[str, Reading]) -> None:
         self.name = name
@@ -36,6 +45,11 @@ class Adapter(ABC):
         self._same_as: dict[str, str] = {}
         self._strides: dict[Tap, list[tuple[float, float] | None]] = {}  # what a dry run found
         self._outgrew = False  # whether a dry run has needed the larger image
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, model: nn.Module) -> bool:
+        """Whether this is an adapter for a network."""
 
     def reading(self, model: nn.Module, tap: Tap) -> Reading:
         """Find what a tap stands for.
@@ -75,7 +89,7 @@ class Adapter(ABC):
         area = batch_area(inputs, data_samples)  # before the model runs: some edit their samples
         with tapped(model, self._readings(model, taps)) as collected:
             losses = model(inputs, data_samples, mode='loss')
-        truth = self._truth(model, data_samples) if taps else GroundTruth()
+        truth = self.truth(model, data_samples) if taps else GroundTruth()
         return RoleOutput(losses, self._tap_outputs(model, collected, area), area, truth, data_samples)
 
     def features(
@@ -95,15 +109,15 @@ class Adapter(ABC):
         Raises:
             ConfigError: If a module exists but is not called as a module, such as a whole decode head.
         """
-        readings = self._readings(model, taps)
-        parts = {path.partition('.')[0] for reading in readings.values() for path in reading.paths}
-        with torch.no_grad(), tapped(model, readings) as collected:
-            if parts == {'backbone'}:
-                model.backbone(inputs)
-            else:
-                self._run_heads(model, model.extract_feat(inputs), data_samples, parts)
-        area = batch_area(inputs, data_samples or [])
-        return RoleOutput(taps=self._tap_outputs(model, collected, area), area=area, data_samples=data_samples or [])
+        with torch.no_grad(), tapped(model, self._readings(model, taps)) as collected:
+            self._run(model, inputs, data_samples, taps)
+        samples = [] if data_samples is None else data_samples
+        area = batch_area(inputs, samples)
+        return RoleOutput(taps=self._tap_outputs(model, collected, area), area=area, data_samples=samples)
+
+    def truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
+        """What the data samples know of what is true: by default the objects of each image, where they have some."""
+        return ground_truth(data_samples)
 
     def score_regions(self, model: nn.Module, output: RoleOutput, rois: Tensor, tap: Tap) -> TapOutput:
         """Score regions (n, 5) that another role sampled; only two-stage networks can."""
@@ -173,7 +187,7 @@ class Adapter(ABC):
         ) from failed
 
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
-        return self.features(model, blank_image(model, size), taps)
+        return self.features(model, blank_image(model, size), taps, blank_samples(1, size))
 
     @abstractmethod
     def _lacks(self, model: nn.Module, tap: str) -> str:
@@ -183,13 +197,17 @@ class Adapter(ABC):
         """Channels K of class maps (N, K, h, w); None for a model that scores regions, queries or masks."""
         return None
 
-    @abstractmethod
-    def _truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
-        """What the data samples know."""
+    def _run(self, model: nn.Module, inputs: Tensor, data_samples: list[Any] | None, taps: Sequence[Tap]) -> None:
+        """Run a network up to its last tap."""
+        parts = {path.partition('.')[0] for path in self.paths(model, taps)}
+        if parts == {'backbone'}:
+            model.backbone(inputs)
+        else:
+            self._run_heads(model, model.extract_feat(inputs), data_samples, parts)
 
-    @abstractmethod
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         """Run the parts beyond the neck that hold a tap."""
+        raise NotImplementedError(f'role {self.name!r}: {type(model).__name__} runs as a whole')
 
     def _readings(self, model: nn.Module, taps: Iterable[Tap]) -> dict[Tap, Reading]:
         return {tap: self.reading(model, tap) for tap in taps}
@@ -231,14 +249,15 @@ class Adapter(ABC):
 def batch_area(inputs: Tensor, data_samples: Sequence[Any]) -> BatchArea:
     """Where the images of a batch lie, by the ``img_shape`` that stock preprocessors note before they pad."""
     padded = tuple(inputs.shape[2:])
-    shapes = [tuple(sample.get('img_shape', padded)[:2]) for sample in data_samples]
+    shapes = [tuple(getattr(sample, 'img_shape', padded)[:2]) for sample in data_samples]
     inside = [tuple(min(side, limit) for side, limit in zip(shape, padded, strict=True)) for shape in shapes]
     return BatchArea(padded, tuple(inside) or (padded,) * inputs.shape[0])
 
 
 def _own_size(model: Any) -> tuple[int, int]:
     """Height and width of the images that a network is trained on, else made for, else large enough for any."""
-    size = getattr(model.data_preprocessor, 'size', None) or getattr(model.backbone, 'img_size', None) or LARGE_SIZE
+    stated = getattr(model.data_preprocessor, 'size', None), getattr(getattr(model, 'backbone', 0), 'img_size', None)
+    size = next(filter(None, stated), LARGE_SIZE)
     return (size, size) if isinstance(size, int) else tuple(size)
 
 

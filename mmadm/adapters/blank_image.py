@@ -1,8 +1,9 @@
-"""The blank image that the dry run feeds a network."""
+"""The blank image that the dry run feeds a network, and its data sample."""
 
 from __future__ import annotations
 
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 #: Sides of the squares of pixels that a stem may fold into channels before its first convolution
@@ -39,3 +40,9 @@ def blank_image(model: nn.Module, size: tuple[int, int]) -> Tensor:
         size: Height and width in pixels.
     """
     return torch.zeros(1, input_channels(model), *size)
+
+
+def blank_samples(count: int, size: tuple[int, int]) -> list[BaseDataElement]:
+    """Data samples of images (height, width) without labels."""
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0))
+    return [BaseDataElement(metainfo=meta) for _ in range(count)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from mmadm.adapters.base import Adapter
 from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.dense_targets import noted, targets_of
-from mmadm.adapters.detection import feats_path, ground_truth
+from mmadm.adapters.detection import feats_path
 from mmadm.adapters.taps import Reading, tapped
-from mmadm.structures import GroundTruth, Kind, RoleOutput, Tap
+from mmadm.registry import ADAPTERS
+from mmadm.structures import Kind, RoleOutput, Tap
 from mmadm.utils.versions import require
 
 
+@ADAPTERS.register_module()
 class DenseAdapter(Adapter):
     """Runs a stock single-stage detector.
 
@@ -34,6 +36,13 @@ class DenseAdapter(Adapter):
     Raises:
         ImportError: If the installed mmdet is outside the range that mmadm knows.
     """
+
+    priority: ClassVar[int] = 0
+
+    @classmethod
+    def fits(cls, model: nn.Module) -> bool:
+        """Whether a network has one head, and no transformer before it."""
+        return hasattr(model, 'backbone') and hasattr(model, 'bbox_head') and not hasattr(model, 'encoder')
 
     def __init__(self, name: str, model: nn.Module) -> None:
         require('mmdet')
@@ -70,9 +79,6 @@ class DenseAdapter(Adapter):
 
     def _class_channels(self, model: nn.Module) -> int | None:
         return self._head(model).cls_out_channels if 'logits' in self._named else None
-
-    def _truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
-        return ground_truth(data_samples)
 
     def head_loss(
         self, model: nn.Module, head: nn.Module, features: list[Tensor], data_samples: Sequence[Any]

@@ -1,4 +1,4 @@
-"""What the adapters of all MMDetection models share: ground truth and blank samples."""
+"""What the adapters of all MMDetection models share: feature levels and ground truth."""
 
 from __future__ import annotations
 
@@ -18,16 +18,10 @@ def ground_truth(data_samples: list[Any]) -> GroundTruth:
     """The objects of each image.
 
     Args:
-        data_samples: Preprocessed ``DetDataSample``, one for each image.
+        data_samples: Preprocessed ``DetDataSample``, one for each image; of others nothing is known.
     """
+    if not all('bboxes' in getattr(sample, 'gt_instances', ()) for sample in data_samples):
+        return GroundTruth()
     instances = [sample.gt_instances for sample in data_samples]
     boxes = [getattr(objects.bboxes, 'tensor', objects.bboxes) for objects in instances]
     return GroundTruth(boxes=boxes, box_labels=[objects.labels for objects in instances])
-
-
-def blank_samples(count: int, size: tuple[int, int]) -> list[Any]:
-    """Data samples of images (height, width) without objects, for a dry run."""
-    from mmdet.structures import DetDataSample
-
-    meta = dict(img_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1, 1))
-    return [DetDataSample(metainfo=meta) for _ in range(count)]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
-from mmadm.adapters.blank_image import blank_image
-from mmadm.adapters.detection import blank_samples, feats_path, ground_truth
+from mmadm.adapters.detection import feats_path
 from mmadm.adapters.taps import Reading
-from mmadm.structures import GroundTruth, RoleOutput, Tap
+from mmadm.registry import ADAPTERS
+from mmadm.structures import Tap
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.versions import require
 
 
+@ADAPTERS.register_module()
 class DetrAdapter(Adapter):
     """Runs a stock detection transformer; taps in its encoder give one map (N, C, h, w) for each level.
 
@@ -30,6 +30,13 @@ class DetrAdapter(Adapter):
         ImportError: If the installed mmdet is outside the range that mmadm knows.
     """
 
+    priority: ClassVar[int] = 0
+
+    @classmethod
+    def fits(cls, model: nn.Module) -> bool:
+        """Whether a network has an encoder between backbone and head."""
+        return all(hasattr(model, part) for part in ('backbone', 'encoder', 'bbox_head'))
+
     def __init__(self, name: str, model: nn.Module) -> None:
         require('mmdet')
         super().__init__(name, {'feats': Reading((feats_path(model),))})
@@ -39,19 +46,12 @@ class DetrAdapter(Adapter):
         found = super().reading(model, tap)
         return replace(found, read=_token_maps) if found.paths[0].startswith('encoder') else found
 
-    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
-        """Read taps on one blank image."""
-        return self.features(model, blank_image(model, size), taps, blank_samples(1, size))
-
     def _lacks(self, model: nn.Module, tap: str) -> str:
         return (
             f'{type(model.bbox_head).__name__} has no tap `{tap}`: the queries of two decoders do not correspond. '
             'Heads with class maps (RetinaHead, FCOSHead, ATSSHead, GFLHead, RTMDetHead, ...) and RoI heads have it. '
             'Tap `feats`, `encoder` or a module path.'
         )
-
-    def _truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
-        return ground_truth(data_samples)
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if parts <= {'backbone', 'neck'}:

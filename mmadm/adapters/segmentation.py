@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
-from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.taps import Reading
+from mmadm.registry import ADAPTERS
 from mmadm.structures import GroundTruth, Kind, RoleOutput, Tap
 from mmadm.utils.versions import require
 
 
+@ADAPTERS.register_module()
 class SegmentationAdapter(Adapter):
     """Runs a stock segmentor; ``logits`` is what the loss sees, (N, K, h, w), ``pre_logits`` the classifier's input.
 
@@ -27,6 +28,13 @@ class SegmentationAdapter(Adapter):
     Raises:
         ImportError: If the installed mmseg is outside the range that mmadm knows.
     """
+
+    priority: ClassVar[int] = 0
+
+    @classmethod
+    def fits(cls, model: nn.Module) -> bool:
+        """Whether a network has a decode head."""
+        return hasattr(model, 'backbone') and hasattr(model, 'decode_head')
 
     def __init__(self, name: str, model: nn.Module) -> None:
         require('mmseg')
@@ -59,10 +67,7 @@ class SegmentationAdapter(Adapter):
 
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         """Read taps on one blank image; every pixel has the first class."""
-        from mmseg.structures import SegDataSample
-
-        blank = SegDataSample(metainfo=dict(img_shape=size, pad_shape=size))
-        found = self.features(model, blank_image(model, size), taps, [blank])
+        found = super()._probe(model, size, taps)
         truth = GroundTruth(torch.zeros(1, *size, dtype=torch.long), getattr(self._head(model), 'ignore_index', 255))
         return replace(found, truth=truth)
 
@@ -78,7 +83,8 @@ class SegmentationAdapter(Adapter):
         head = self._head(model)
         return head.out_channels if hasattr(head, 'conv_seg') else None
 
-    def _truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
+    def truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
+        """The label of each pixel."""
         labels = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
         return GroundTruth(labels, self._head(model).ignore_index)
 

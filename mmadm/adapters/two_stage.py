@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter, batch_area
-from mmadm.adapters.blank_image import blank_image
-from mmadm.adapters.detection import blank_samples, feats_path, ground_truth
+from mmadm.adapters.blank_image import blank_image, blank_samples
+from mmadm.adapters.detection import feats_path
 from mmadm.adapters.taps import Reading, tapped
-from mmadm.structures import GroundTruth, Kind, RoleOutput, Tap, TapOutput
+from mmadm.registry import ADAPTERS
+from mmadm.structures import Kind, RoleOutput, Tap, TapOutput
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.eval_mode import evaluating
 from mmadm.utils.versions import require
 
 
+@ADAPTERS.register_module()
 class TwoStageAdapter(Adapter):
     """Runs a stock two-stage detector.
 
@@ -34,6 +36,13 @@ class TwoStageAdapter(Adapter):
     Raises:
         ImportError: If the installed mmdet is outside the range that mmadm knows.
     """
+
+    priority: ClassVar[int] = 0
+
+    @classmethod
+    def fits(cls, model: nn.Module) -> bool:
+        """Whether a network has a RoI head."""
+        return hasattr(model, 'backbone') and hasattr(model, 'roi_head')
 
     def __init__(self, name: str, model: nn.Module) -> None:
         require('mmdet')
@@ -64,7 +73,7 @@ class TwoStageAdapter(Adapter):
             score = partial(_score, model.roi_head, maps, _metas(data_samples), rois)
             collected.update({tap: [score(tap.base)] for tap in taps if self.scores_regions(tap)})
         found = self._tap_outputs(model, collected, area)
-        return RoleOutput(losses, found, area, self._truth(model, data_samples), data_samples, rois, levels=maps)
+        return RoleOutput(losses, found, area, self.truth(model, data_samples), data_samples, rois, levels=maps)
 
     def features(
         self, model: nn.Module, inputs: Tensor, taps: Sequence[Tap], data_samples: list[Any] | None = None
@@ -108,9 +117,6 @@ class TwoStageAdapter(Adapter):
             f'{type(model.roi_head).__name__} has no tap `{tap}`: only StandardRoIHead and CascadeRoIHead score given '
             'regions (Faster, Mask and Cascade R-CNN). Tap `feats` or a module path.'
         )
-
-    def _truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
-        return ground_truth(data_samples)
 
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if 'rpn_head' in parts:

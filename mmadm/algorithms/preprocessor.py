@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
@@ -36,11 +37,12 @@ class RolePreprocessor(nn.Module):
         """Whether two roles see the same images."""
         return self._by_role[role] is self._by_role[other]
 
-    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+    def forward(self, data: dict[str, Any] | Sequence[Any], training: bool = False) -> dict[str, Any]:
         """Preprocess a collated batch.
 
         Args:
-            data: ``inputs`` (list of uint8 images (3, H, W)) and ``data_samples``, from the stock data loader.
+            data: ``inputs`` (list of uint8 images (3, H, W)) and ``data_samples``, from the stock data loader; images
+                and labels, from a loader of pairs such as those of torchvision.
             training: Whether this is a training step.
 
         Returns:
@@ -48,6 +50,8 @@ class RolePreprocessor(nn.Module):
         """
         if not training:
             return self._by_role[self._deploy](data, False)
+        if not isinstance(data, Mapping):
+            data = dict(zip(('inputs', 'data_samples'), data, strict=True))
         if len(self._by_role) == 1:
             done = self._by_role[self._deploy](data, True)
             return {key: {self._deploy: value} for key, value in done.items()}
@@ -68,14 +72,21 @@ class RolePreprocessor(nn.Module):
             inputs[role] = done['inputs']
             if role not in self._keep_samples:
                 # the meta information is all that a frozen role needs
-                samples[role] = [_without_data(sample) for sample in done['data_samples']]
+                samples[role] = _without_data(done['data_samples'])
             else:
                 # some detectors edit their samples; no role may see another's edits
                 samples[role] = done['data_samples'] if first else deepcopy(done['data_samples'])
         return {'inputs': inputs, 'data_samples': samples}
 
 
-def _without_data(sample: BaseDataElement) -> BaseDataElement:
+def _without_data(samples: Any) -> Any:
+    """Data samples with their meta information alone; labels of another kind as they are."""
+    if isinstance(samples, BaseDataElement):
+        return _bare(samples)
+    return [_without_data(sample) for sample in samples] if isinstance(samples, list | tuple) else samples
+
+
+def _bare(sample: BaseDataElement) -> BaseDataElement:
     # `type(sample)(metainfo=...)` would copy every entry deeply, which takes four times as long
     bare = type(sample)()
     for key, value in sample.metainfo_items():

@@ -10,11 +10,10 @@ import tiny_det
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
+from tap_reader import TapReader
 from torch import nn
 
-from mmadm.adapters import build_adapter
-from mmadm.adapters.blank_image import blank_image, input_channels
-from mmadm.adapters.detection import blank_samples
+from mmadm.adapters.blank_image import blank_image, blank_samples, input_channels
 
 CWD = [
     dict(
@@ -104,5 +103,5 @@ def test_blank_samples_have_what_stock_models_ask_for():
     (sample,) = blank_samples(1, (64, 96))
     assert sample.img_shape == sample.batch_input_shape == (64, 96)
     model = tiny_det.build(tiny_det.detector('retinanet')).eval()
-    taps = build_adapter('student', model).probe(model, 64, ['feats']).taps['feats']
+    taps = TapReader('student', model).probe(model, 64, ['feats']).taps['feats']
     assert [tuple(tap.shape[2:]) for tap in taps] == [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]

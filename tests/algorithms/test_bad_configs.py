@@ -60,7 +60,7 @@ MUTUAL = dict(type='MutualLearning', roles=['student', 'teacher'])
         (dict(roles=dict(student=dict(cfg='mmseg::pspnet/pspnet_r17.py'))), 'has no config'),
         (dict(roles=dict(student=dict(cfg='nosuchpkg::a.py'))), "'nosuchpkg' is not installed"),
         (dict(roles=dict(student=dict(checkpoint='x.pth'))), r'roles\.student: a role is a model dict'),
-        (dict(roles=dict(student=dict(type='ResNet', depth=18))), 'no backbone with a decode_head'),
+        (dict(roles=dict(student=dict(type='ResNet', depth=18))), 'ResNet is no mmengine.*no adapter fits it'),
         (
             dict(roles=dict(student=dict(type='EncodeDecode'))),
             r'roles\.student: EncodeDecode is not in .*default_scope',
