@@ -42,7 +42,7 @@ class ClassQueue(nn.Module):
         added = members.sum(dim=0)
         # how many of its class came before a vector in this call
         rank = (members.cumsum(dim=0) - 1).gather(1, classes[:, None]).squeeze(1)
-        lasting = rank >= (added - size)[classes]  # of more than the ring holds, the last
+        lasting = rank >= (added - size)[classes]  # a GPU may write to one slot in any order
         slots = (self.pointer[classes] + rank) % size
         self.entries[classes[lasting], slots[lasting]] = vectors[lasting].to(self.entries.dtype)
         self.pointer.add_(added).remainder_(size)
