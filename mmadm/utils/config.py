@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_list
+from mmadm.utils.optim_config import type_name
 
 _ROLE_KEYS = ('cfg', 'override', 'like', 'checkpoint', 'train', 'inherit')
 
@@ -153,7 +154,7 @@ def without_pretrained(model_cfg: dict[str, Any]) -> dict[str, Any]:
             return node
         init = node.get('init_cfg')
         drop = {'pretrained'}
-        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+        if isinstance(init, dict) and type_name(init.get('type', '')) in ('Pretrained', 'PretrainedInit'):
             drop.add('init_cfg')
         return {key: clean(value) for key, value in node.items() if key not in drop}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,8 @@ def role_config(cfg: Config, role: str) -> Config:
         raise ConfigError(f'model: found {cfg.get("model", {}).get("type")!r}, which has no roles to choose from')
     if role not in roles:
         raise ConfigError(f'model.roles has no {role!r}; {near_matches(role, roles)}')
-    stock = deepcopy(cfg)
+    # classes of a new-style config become their paths, without which it could not be written to a file
+    stock = Config(deepcopy(cfg.to_dict()))
     frozen = role in cfg.model.get('frozen', ())
     stock.model = role_model_cfg(role_cfgs(roles)[role])
     preprocessor = cfg.model.get('data_preprocessor', cfg.get('data_preprocessor'))
@@ -135,7 +136,7 @@ def role_config(cfg: Config, role: str) -> Config:
     for key, loop in (('val_cfg', 'ValLoop'), ('test_cfg', 'TestLoop')):
         if _is_ours(stock.get(key)):
             stock[key] = dict(type=loop)
-    _keep_hooks(stock, role)
+    _keep_hooks(stock, role, cfg.model)
     return stock
 
 
@@ -153,27 +154,49 @@ def _keep_training(stock: Config, role: str, frozen: bool) -> None:
         stock.param_scheduler = schedule.get(role)
 
 
-def _keep_hooks(stock: Config, role: str) -> None:
-    """Turn our checkpoint hook into the stock one and drop our others."""
-    hooks = stock.get('default_hooks', {})
-    for name, hook in list(hooks.items()):
-        if _is_ours(hook) and hook.type == 'mmadm.RoleCheckpointHook':
-            hook.type = 'CheckpointHook'
-            _stock_best(hook, role)
-        elif _is_ours(hook):
-            del hooks[name]
+def _keep_hooks(stock: Config, role: str, model: Mapping[str, Any]) -> None:
+    """Turn our hooks into the stock ones that do the same for this role, and drop the others."""
+    defaults = stock.get('default_hooks', {})
+    for name, hook in list(defaults.items()):
+        kept = _stock_hook(hook, role, model)
+        if kept:
+            defaults[name] = kept[0]
+        else:
+            del defaults[name]
     if stock.get('custom_hooks'):
-        stock.custom_hooks = [hook for hook in stock.custom_hooks if not _is_ours(hook)]
+        stock.custom_hooks = [kept for hook in stock.custom_hooks for kept in _stock_hook(hook, role, model)]
 
 
-def _stock_best(hook: dict[str, Any], role: str) -> None:
-    """Name the metric to save the best by as stock validation does; that of another role is no use."""
-    best = hook.pop('save_best', None)
-    listed = [best] if isinstance(best, str) else best or []
-    kept = [metric.removeprefix(f'{role}/') for metric in listed if metric == 'auto' or metric.startswith(f'{role}/')]
-    if kept:
-        hook['save_best'] = kept[0] if isinstance(best, str) else kept
+def _stock_hook(hook: Any, role: str, model: Mapping[str, Any]) -> list[Any]:
+    """The stock hook that does for one network what this one does for a role; an empty list if there is none."""
+    if not isinstance(hook, Mapping):  # one that is switched off
+        return [hook]
+    name, roles = type_name(hook['type']), hook.get('roles')
+    rest = {key: value for key, value in hook.items() if key not in ('type', 'roles', 'hook')}
+    if name == 'EarlyStoppingHook':
+        return [dict(hook, monitor=metric) for metric in _stock_metrics([hook['monitor']], role, model)]
+    if not _is_ours(hook):
+        return [hook]
+    if name == 'RoleCheckpointHook':
+        best = rest.pop('save_best', None)
+        listed = _stock_metrics([best] if isinstance(best, str) else best or [], role, model)
+        found = {'save_best': listed[0] if isinstance(best, str) else listed} if listed else {}
+        return [dict(rest, type='CheckpointHook', **found)]
+    if name == 'RoleEMAHook' and role in (roles or [model.get('deploy', 'student')]):
+        return [dict(rest, type='EMAHook')]
+    if name == 'RoleHook' and role in (roles or [role]):
+        return [dict(hook['hook'], **rest)]
+    return []
+
+
+def _stock_metrics(metrics: Sequence[str], role: str, model: Mapping[str, Any]) -> list[str]:
+    """What stock validation calls metrics; those of other roles are no use."""
+    others = [f'{other}/' for other in model['roles'] if other != role]
+    return [metric.removeprefix(f'{role}/') for metric in metrics if not metric.startswith(tuple(others))]
 
 
 def _is_ours(cfg: Any) -> bool:
-    return isinstance(cfg, Mapping) and str(cfg.get('type', '')).startswith('mmadm.')
+    if not isinstance(cfg, Mapping):
+        return False
+    kind = cfg.get('type', '')
+    return str(kind.__module__ if isinstance(kind, type) else kind).startswith('mmadm.')
