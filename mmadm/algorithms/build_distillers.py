@@ -110,7 +110,8 @@ def check_reached(distillers: Mapping[str, Distiller], outputs: Mapping[str, Rol
             if distiller.moves(edge) and levels and not any(level.requires_grad for level in levels):
                 raise ConfigError(
                     f'model.distillers: {name} would teach {edge.learner.role!r} at tap {str(edge.learner)!r}, but '
-                    f'nothing learns up to there: tap a later module, or see frozen_stages of its backbone and '
+                    f'nothing learns up to there: tap a later module, or see frozen_stages and with_cp of its '
+                    f'backbone and '
                     f'model.roles.{edge.learner.role}.train'
                 )
 

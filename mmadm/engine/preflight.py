@@ -35,6 +35,11 @@ def check_training(runner: Runner, model: nn.Module) -> None:
     """
     if not isinstance(runner.optim_wrapper, OptimWrapper):
         return
+    if runner.cfg.get('compile'):
+        raise ConfigError(
+            'compile: would compile whole training steps again and again, as taps and random streams change with each; '
+            'write model=dict(compile=True), which compiles the frozen roles'
+        )
     check_optimiser(runner.optim_wrapper, model)
     check_hooks(runner.hooks, model)
     check_schedules(runner, model)

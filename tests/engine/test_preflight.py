@@ -79,6 +79,13 @@ def test_it_is_refused_before_the_first_iteration(data, tmp_path, settings, mess
     assert not list(tmp_path.glob('*/vis_data/scalars.json')) or losses_of(tmp_path) == {}
 
 
+def test_compiling_the_training_step_is_refused(data, tmp_path):
+    runner = runner_of(role_config(data), tmp_path)
+    runner.cfg.compile = dict(backend='eager')
+    with pytest.raises(ConfigError, match=r'compile: .*write model=dict\(compile=True\)'):
+        runner.train()
+
+
 def test_weights_by_epoch_need_epochs(data, tmp_path):
     cfg = role_config(data)
     cfg.model.distillers[1].schedule = dict(stop=2, by_epoch=True)
