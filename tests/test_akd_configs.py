@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
-from shrink import SEGMENTATION_SIZE, small
-from stock import assert_trains_as, official_weights
+from small_roles import SEGMENTATION_SIZE, small
+from stock_configs import assert_trains_as, official_weights
 
 from mmadm.modules import ReceptiveTokens
 from mmadm.registry import MODELS

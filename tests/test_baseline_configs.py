@@ -11,8 +11,8 @@ import torch
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
-from shrink import SEGMENTATION_SIZE, small
-from stock import assert_trains_as, official_weights
+from small_roles import SEGMENTATION_SIZE, small
+from stock_configs import assert_trains_as, official_weights
 
 from mmadm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 

@@ -36,7 +36,7 @@ from markdown_it import MarkdownIt
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import HOOKS, LOOPS, TRANSFORMS, DefaultScope
-from shrink import small
+from small_roles import small
 from test_code_quality import forbidden_calls
 from test_import_direction import violations
 from test_zoo import OWN

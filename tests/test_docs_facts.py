@@ -12,7 +12,7 @@ import pytest
 from mmengine.registry import Registry
 
 import mmadm.registry
-from mmadm.utils.schedule import WeightSchedule
+from mmadm.distillers.schedule import WeightSchedule
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]

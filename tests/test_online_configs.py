@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
-from shrink import SEGMENTATION_SIZE, small
+from small_roles import SEGMENTATION_SIZE, small
 
 from mmadm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from mmadm.distillers.grids import Grid, grids_of
 from mmadm.distillers.pairs import Edge, Outputs, Pair, level_key, levels_of
+from mmadm.distillers.schedule import WeightSchedule
 from mmadm.losses.kl import ClassDivergence
 from mmadm.modules import Connector
 from mmadm.structures import DistillerOutput, Kind, RoleFacts, Step, Tap
 from mmadm.utils.errors import ConfigError
-from mmadm.utils.schedule import WeightSchedule
 
 Facts = Mapping[str, RoleFacts]
 
@@ -24,7 +24,7 @@ class Distiller(nn.Module, ABC):
     """Turns the taps of roles into losses. Each loss has one learner; every other tensor in it is detached.
 
     Args:
-        schedule: ``dict(warmup=, length=, stop=)``, see :class:`~mmadm.utils.schedule.WeightSchedule`.
+        schedule: ``dict(warmup=, length=, stop=)``, see :class:`~mmadm.distillers.schedule.WeightSchedule`.
     """
 
     def __init__(self, schedule: dict[str, Any] | None = None) -> None:

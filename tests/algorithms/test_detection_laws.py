@@ -10,8 +10,8 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
+from reached_weights import assert_routed, total
 from role_outputs import role_outputs
-from routing import assert_routed, total
 from tiny_det import STOCK, batch, build, detector, distillation
 
 from mmadm.registry import MODELS

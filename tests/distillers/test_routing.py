@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from routing import reached
+from reached_weights import reached
 from tiny import batch, distillation, segmentor
 
 from mmadm.distillers import Distiller

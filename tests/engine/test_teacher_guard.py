@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from frozen_teacher_trainings import offline, refused_rank, untrained, write_colours
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
-from teacher_runs import offline, refused_rank, untrained, write_colours
 from tiny import segmentor
 from tiny_runs import NAMES, role_config, runner_of, same, stock_config, weights_of
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from split_batches import DISTILLATION, PARTS, Scenes, Weights, gap, per_role, sgd, trained
+from split_batch_trainings import DISTILLATION, PARTS, Scenes, Weights, gap, per_role, sgd, trained
 from tiny import build
 from torch import nn
 

@@ -54,7 +54,7 @@ def kill_and_resume(folder: Path, data: Path, persistent: bool, save_interval: i
         data, ITERATIONS, role_val=True, workers=2, persistent=persistent, val_interval=4, save_interval=save_interval
     )
     cfg.default_hooks.checkpoint.save_best = 'student/mIoU'
-    cfg.custom_imports = dict(imports=['sabotage'], allow_failed_imports=False)
+    cfg.custom_imports = dict(imports=['halting_hook'], allow_failed_imports=False)
     cfg.custom_hooks = [dict(type='mmengine.Halt')]
     cfg.dump(folder / 'cfg.py')
     whole, broken, flag = folder / 'whole', folder / 'broken', folder / 'halted'

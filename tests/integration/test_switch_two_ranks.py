@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from switch_ranks import CASES, run_rank
+from switokd_rank_steps import CASES, run_rank
 
 
 @pytest.fixture(scope='module')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from split_batches import PARTS, Run, gap, per_role, run, run_rank, sgd
+from split_batch_trainings import PARTS, Run, gap, per_role, run, run_rank, sgd
 
 OPTIM_WRAPPERS = {
     'plain': sgd(0.05),

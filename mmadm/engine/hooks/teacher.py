@@ -13,9 +13,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmadm.engine.generators import undisturbed
+from mmadm.engine.provenance import normalisation, recorded_classes, recorded_normalisation, same_values
 from mmadm.registry import HOOKS
 from mmadm.utils.errors import ConfigError
-from mmadm.utils.provenance import normalisation, recorded_classes, recorded_normalisation, same_values
 from mmadm.utils.unwrap import unwrapped
 
 MODES = ('error', 'warn', 'off')

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmadm.utils.provenance import normalisation, recorded_classes, recorded_normalisation, same_values
+from mmadm.engine.provenance import normalisation, recorded_classes, recorded_normalisation, same_values
 
 PREPROCESSOR = dict(type='SegDataPreProcessor', mean=[1, 2.5, 3], std=[4.0, 5.0, 6.0], bgr_to_rgb=True)
 RIGHT = dict(mean=(1.0, 2.5, 3.0), std=(4.0, 5.0, 6.0), bgr_to_rgb=True)
