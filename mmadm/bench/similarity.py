@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmadm.structures import SimilarityMaps
-from mmadm.utils.tap_pictures import similarity_maps
+from mmadm.visualization.distiller_maps import similarity_maps
 
 
 def adm_maps(model: nn.Module, item: dict[str, Any]) -> SimilarityMaps | None:

@@ -28,7 +28,7 @@ from mmadm.utils.cli import one_line_errors, require_writable
 from mmadm.utils.config import resolve_config
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.scope import use_scope
-from mmadm.utils.tap_pictures import avatar_variances, similarity_maps
+from mmadm.visualization.distiller_maps import avatar_variances, similarity_maps
 from mmadm.visualization.overlay import SCALES, Image, heat_overlay
 
 #: By what a model predicts: the stock visualizer that draws it, and how

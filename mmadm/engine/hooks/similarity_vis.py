@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 from mmadm.engine.generators import undisturbed
 from mmadm.registry import HOOKS
 from mmadm.utils.errors import ConfigError
-from mmadm.utils.tap_pictures import similarity_maps
 from mmadm.utils.unwrap import unwrapped
+from mmadm.visualization.distiller_maps import similarity_maps
 from mmadm.visualization.overlay import rgb_image, similarity_overlays, spread_indices
 
 

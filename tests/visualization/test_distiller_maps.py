@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from tiny_runs import same
 
-from mmadm.utils.tap_pictures import avatar_variances, similarity_maps
+from mmadm.visualization.distiller_maps import avatar_variances, similarity_maps
 
 AVATARS = dict(num=3, perturbation=dict(type='Dropout', p=0.3))
 LOGITS = dict(type='Transfer', source='teacher', learner='student', loss=dict(type='KLDivergence'), avatars=AVATARS)
