@@ -35,7 +35,8 @@ _OPENED = 'opened_val_loader'
 
 def snapshot() -> dict[str, Any]:
     """State of this process's generators, in types that ``torch.load`` accepts."""
-    name, keys, *rest = np.random.get_state()
+    drawn: Any = np.random.get_state()
+    name, keys, *rest = drawn
     state = {'torch': torch.get_rng_state(), 'numpy': (name, keys.tolist(), *rest), 'python': random.getstate()}
     if torch.cuda.is_available():
         state['cuda'] = torch.cuda.get_rng_state()
@@ -94,7 +95,7 @@ class ResumeGenerators:
 
     def __init__(self) -> None:
         self._before_val: dict[str, Any] | None = None
-        self._loaded: tuple[int, dict[str, Any] | None] | None = None
+        self._loaded: tuple[int, Any] | None = None
 
     def record(self) -> dict[str, Any]:
         """The checkpoint entry for the end of this iteration, or epoch; to be called on every rank."""

@@ -24,8 +24,10 @@ class GlobalContext(nn.Module):
         self.norm = nn.LayerNorm([inner, 1, 1])
         self.expand = nn.Conv2d(inner, channels, kernel_size=1)
         nn.init.kaiming_normal_(self.mask.weight, mode='fan_in', nonlinearity='relu')
-        for zero in (self.mask.bias, self.expand.weight, self.expand.bias):
-            nn.init.zeros_(zero)
+        nn.init.zeros_(self.expand.weight)
+        for convolution in (self.mask, self.expand):
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias)
 
     def forward(self, feature: Tensor, mask: Tensor | None = None) -> Tensor:
         """Add the context of each image to all of its positions.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -90,7 +91,8 @@ class SelfDistillation(nn.Module):
 
     def _run(self, feature: Tensor, gathered: bool = False) -> list[Tensor]:
         made = []
-        for step in self.steps:
+        steps: Iterable[Any] = self.steps
+        for step in steps:
             for part in step:
                 if gathered and isinstance(part, _BatchNorm):
                     feature = F.batch_norm(

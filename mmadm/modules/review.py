@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +46,8 @@ class ReviewFusion(nn.Module):
         if len(features) != len(self.levels):
             raise ValueError(f'ReviewFusion: was made for {len(self.levels)} levels, found {len(features)}')
         outputs, fused = [], None
-        for level, feature in zip(reversed(self.levels), reversed(features), strict=True):
+        levels: Iterable[Any] = reversed(self.levels)
+        for level, feature in zip(levels, reversed(features), strict=True):
             fused = level.fuse(feature, fused)
             outputs.append(level.generate_norm(level.generate(fused)))
         return outputs[::-1]

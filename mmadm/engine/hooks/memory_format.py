@@ -44,7 +44,7 @@ class ChannelsLastHook(Hook):
             for name, module in part.named_modules():
                 self._check(name, module)
         for part in parts:
-            part.to(memory_format=torch.channels_last)
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own types lack it
 
     def _parts(self, model: nn.Module) -> list[nn.Module]:
         if self.roles is None:

@@ -9,7 +9,6 @@ from typing import Any
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import nn
 from torch.utils.data import DataLoader
 
 from mmadm.engine.generators import undisturbed
@@ -106,7 +105,7 @@ class TeacherGuardHook(Hook):
         for fault in faults:
             runner.logger.warning(f'TEACHER CHECK: {fault}.')
 
-    def _score(self, runner: Runner, model: nn.Module, scored: Mapping[str, str]) -> list[str]:
+    def _score(self, runner: Runner, model: Any, scored: Mapping[str, str]) -> list[str]:
         """Score roles on a few validation batches; returns the faults."""
         evaluator = getattr(runner.val_loop, 'evaluator', None)
         if evaluator is None:
@@ -145,7 +144,9 @@ class TeacherGuardHook(Hook):
 def _other_images(origin: Any) -> Iterator[str]:
     """Say in what the images that a role sees here differ from those on which it was trained."""
     recorded, here = recorded_normalisation(origin.meta), normalisation(origin.data_preprocessor)
-    for key in here if recorded else ():
+    if not recorded:
+        return
+    for key in here:
         if not same_values(recorded[key], here[key]):
             yield (
                 f'it was trained with data_preprocessor.{key}={recorded[key]}, but here the role has {here[key]}; '
@@ -184,8 +185,9 @@ def _short(names: Any) -> str:
     return f'({shown}, ...)' if len(names) > 12 else f'({shown})'
 
 
-def _evenly(loader: DataLoader, number: int) -> DataLoader:
+def _evenly(loader: DataLoader[Any], number: int) -> DataLoader[Any]:
     """A loader of a few batches of another one, taken evenly; without workers, and the other one is not opened."""
+    assert loader.batch_sampler is not None
     batches = list(loader.batch_sampler)
     number = min(number, len(batches))
     chosen = [batches[index * len(batches) // number] for index in range(number)]

@@ -84,26 +84,26 @@ class RoleOptimWrapperConstructor:
             ConfigError: If there is no recipe for a trainable role or one for anything else, if one of them cannot be
                 used, or if a trainable parameter is not owned by exactly one role.
         """
-        model = unwrapped(model)
-        self._check_roles(model)
+        inner = unwrapped(model)
+        self._check_roles(inner)
         amp = type_name(self.cfg.get('type', 'OptimWrapper')) == 'AmpOptimWrapper'
         kind = ScaledOptimWrapper if amp else OptimWrapper
         members: dict[str, OptimWrapper] = {}
-        for owner in model.owners:
+        for owner in inner.owners:
             # a copy, because OptimWrapper and some constructors pop from what they are given
             recipe = copy.deepcopy(role_optimiser(self.cfg, owner))
             members[owner] = kind(
-                optimizer=self._optimizer(owner, model.owned_by(owner), recipe),
+                optimizer=self._optimizer(owner, inner.owned_by(owner), recipe),
                 accumulative_counts=recipe.get('accumulative_counts', 1),
                 clip_grad=recipe.get('clip_grad'),
             )
-        _check_ownership(model, members)
+        _check_ownership(inner, members)
         if not amp:
             return RoleOptimWrapperDict(**members)
         scaling = {key: self.cfg[key] for key in ('dtype', 'loss_scale') if key in self.cfg}
         return AmpRoleOptimWrapperDict(**scaling, **members)
 
-    def _optimizer(self, owner: str, owned: nn.Module, recipe: dict[str, Any]) -> Optimizer:
+    def _optimizer(self, owner: str, owned: Any, recipe: dict[str, Any]) -> Optimizer:
         """Build an owner's optimiser as a stock training of its network would, then add its connectors."""
         cfg, paramwise_cfg = {'optimizer': recipe['optimizer']}, recipe.get('paramwise_cfg') or {}
         constructor = recipe.get('constructor', 'DefaultOptimWrapperConstructor')
@@ -135,7 +135,7 @@ class RoleOptimWrapperConstructor:
             if kind == 'OptimWrapper' and key in self.cfg:
                 raise ConfigError(f"optim_wrapper.{key} works only with optim_wrapper.type='AmpOptimWrapper'")
 
-    def _check_roles(self, model: nn.Module) -> None:
+    def _check_roles(self, model: Any) -> None:
         if not hasattr(model, 'owned_by'):
             raise ConfigError(
                 f'optim_wrapper.constructor: RoleOptimWrapperConstructor needs a model of type mmadm.Distillation, '
