@@ -108,7 +108,7 @@ def _judge(role: str, model: nn.Module, known: _Knowledge, found: Seen, item: An
 
 def _knowledge(model: Any) -> _Knowledge | None:
     """What a network learns; None for one of which that is not known."""
-    head = getattr(model, 'decode_head', None)
+    head: Any = getattr(model, 'decode_head', None)
     if head is not None:
         head = head[-1] if isinstance(head, nn.ModuleList) else head
         # the sigmoid of a single channel is one class against the rest

@@ -106,7 +106,7 @@ def _seen(sample: Any, info: Mapping[str, Any], name: str) -> Seen:
     ids = {}
     if PIXELS in sample:
         ids[PIXELS] = _ids(next(iter(sample.gt_sem_seg.values())))
-    objects = sample.get(OBJECTS) or {}
+    objects: Any = sample.get(OBJECTS) or {}
     if 'labels' in objects:
         ids[OBJECTS] = _ids(objects.labels)
     bad = _count_bad(objects.bboxes, meta['img_shape']) if 'bboxes' in objects and 'img_shape' in meta else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from inspect import signature
 from typing import Any, ClassVar
@@ -62,6 +62,7 @@ class SegmentationAdapter(Adapter):
             return super().new_head(model)
         classifier = nn.Conv2d(head.conv_seg.in_channels, head.conv_seg.out_channels, kernel_size=1)
         nn.init.normal_(classifier.weight, std=0.01)
+        assert classifier.bias is not None
         nn.init.zeros_(classifier.bias)
         return classifier
 
@@ -95,7 +96,7 @@ class SegmentationAdapter(Adapter):
         logits = head(features[0])
         return self._head(model).loss_by_feat(logits, data_samples), [logits]
 
-    def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
+    def _run_heads(self, model: Any, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         """Run the heads that hold a tap; a cascade's later stages take the former stage's logits too."""
         if 'decode_head' in parts:
             first, *later = _stages(model)
@@ -114,7 +115,7 @@ def _scores_by_sigmoid(head: Any) -> bool:
         return True
     # heads that classify masks (Mask2Former) have other losses, and no logits of pixels
     losses = getattr(head, 'loss_decode', None)
-    listed = losses if isinstance(losses, nn.ModuleList) else [losses]
+    listed: Iterable[Any] = losses if isinstance(losses, nn.ModuleList) else [losses]
     # DiceLoss has use_sigmoid too, but stands beside the loss that says what the scores are
     kinds = ('CrossEntropyLoss', 'FocalLoss')
     return any(type(loss).__name__ in kinds and loss.use_sigmoid for loss in listed)

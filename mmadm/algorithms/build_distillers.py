@@ -117,7 +117,7 @@ def check_reached(distillers: Mapping[str, Distiller], outputs: Mapping[str, Rol
 
 
 def _build(key: str, cfg: Mapping[str, Any]) -> Distiller:
-    kind, known = cfg.get('type'), [found.__name__ for found in _kinds(Distiller)]
+    kind, known = cfg.get('type'), [found.__name__ for found in _subclasses(Distiller)]
     if kind is None:
         raise ConfigError(f'{key}: `type` is missing; {near_matches("", known)}')
     try:
@@ -132,8 +132,8 @@ def _build(key: str, cfg: Mapping[str, Any]) -> Distiller:
     return distiller
 
 
-def _kinds(base: type[Distiller]) -> Iterator[type[Distiller]]:
+def _subclasses(base: type[Any]) -> Iterator[type[Any]]:
     """Every distiller that there is, a user's own too."""
     for kind in base.__subclasses__():
         yield kind
-        yield from _kinds(kind)
+        yield from _subclasses(kind)

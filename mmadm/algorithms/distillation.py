@@ -70,7 +70,7 @@ class Distillation(BaseModel):
         built, adapters, preprocessors, origins = build_roles(roles, data_preprocessor)
         trainable = tuple(name for name in roles if name not in frozen)
         super().__init__(data_preprocessor=RolePreprocessor(preprocessors, trainable, deploy))
-        self.roles = built
+        self.roles: Any = built
         self.frozen = tuple(frozen)
         self.trainable = trainable
         self.deploy = deploy
@@ -84,8 +84,9 @@ class Distillation(BaseModel):
         self._parts = {name: list(cfg.get('train', ())) for name, cfg in roles.items()}
         for name in (role for role in trainable if self._parts[role]):
             freeze_all_but(name, self.roles[name], self._parts[name])
-        self.distillers = nn.ModuleDict(build_distillers(distillers, roles))
-        self.connectors = nn.ModuleDict()
+        parts = build_distillers(distillers, roles)
+        self.distillers: Any = nn.ModuleDict(parts)
+        self.connectors: Any = nn.ModuleDict()
         self._connector_owner: dict[tuple[str, str], str] = {}
         self._runner = RoleRunner(built, adapters, self.frozen, teacher_precision(teacher_dtype))
         with untouched_generators():  # connectors are drawn, too
@@ -93,7 +94,7 @@ class Distillation(BaseModel):
         self.heirs = bequests(self.roles, roles, self.frozen, self.origins)
         self.frozen_roles = settle_weights(self, adapters, wanted_taps(self.distillers.values()), self._parts)
         if compile:
-            self._runner.compile_frozen(wanted_taps(self.distillers.values()))
+            self._runner.compile_frozen(wanted_taps(parts.values()))
         self.register_load_state_dict_pre_hook(_rename_former)
 
     def init_weights(self) -> None:

@@ -95,7 +95,8 @@ class RoleRunner:
             iteration: Training iteration.
             regions: Learners and taps of other roles that are scored on the learner's regions.
         """
-        outputs, computed = {}, {}
+        outputs: dict[str, RoleOutput] = {}
+        computed: dict[str, Any] = {}
         names = list(self._roles)
         # the frozen ones first: a bridge goes on from what they have computed
         for name in sorted(names, key=lambda name: name not in self._frozen):
@@ -120,7 +121,7 @@ class RoleRunner:
         """Taps of roles on one packed image of a stock data set, as they are in eval mode."""
         outputs = {}
         for name, wanted in taps.items():
-            role = self._roles[name]
+            role: Any = self._roles[name]
             data = role.data_preprocessor(pseudo_collate([deepcopy(dict(item))]), False)
             for sample in data['data_samples']:
                 sample.set_metainfo({'img_shape': tuple(item['inputs'].shape[1:])})

@@ -67,7 +67,7 @@ class TokenTraining(BaseModel):
         self.tokens = ReceptiveTokens(tokens, channels)
 
     @property
-    def teacher(self) -> nn.Module:
+    def teacher(self) -> Any:
         """The frozen network."""
         return self.roles[self._teacher]
 

@@ -116,12 +116,13 @@ class Distiller(nn.Module, ABC):
         Returns:
             Maps (1, h, w) without padding, by tap and level; taps that give no maps are left out.
         """
-        found = {}
+        found: dict[str, Tensor] = {}
+        avatars: Any = self.avatars
         for edge in self.edges():
             source = outputs[edge.source.role]
             grids = grids_of(source, edge.source) if edge.source in source.taps else []
             for level, grid in enumerate(grid for grid in grids if grid.stride is not None):
-                variance = self.avatars.variance(grid.values, grid.image_mask()).mean(dim=0, keepdim=True)
+                variance = avatars.variance(grid.values, grid.image_mask()).mean(dim=0, keepdim=True)
                 rows, columns = grid.image_cells(0)
                 found[level_key(edge, level, len(grids))] = variance[:, :rows, :columns]
         return found

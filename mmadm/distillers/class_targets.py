@@ -77,6 +77,7 @@ def class_targets(learner: RoleOutput, grid: Grid, kind: Kind) -> Tensor | None:
 def labels_at(learner: RoleOutput, grid: Grid) -> Tensor:
     """Class ids (N, h, w) of a segmentation at the positions of a map; beyond the labels they are ignored."""
     truth, (height, width) = learner.truth, (round(side) for side in grid.extent_in(learner.area))
+    assert truth.labels is not None
     labels = truth.labels[:, :height, :width]
     missing = height - labels.shape[1], width - labels.shape[2]
     if any(missing):

@@ -120,7 +120,8 @@ class FFSD(Distiller):
             found[f'fuse_{level}'] = (FUSION, FeatureFusion(channels, count))
             found[f'transform_{level}'] = (self.leader, LeaderTransform(channels, count))
         if self.shallow:
-            sizes = [self._levels(leader.output, tap)[-1].shape[1:3] for tap in (self.at, *self.shallow)]
+            shapes = [self._levels(leader.output, tap)[-1].shape for tap in (self.at, *self.shallow)]
+            sizes = [(shape[1], shape[2]) for shape in shapes]
             for role in self._with_chain:
                 try:
                     found[f'chain_{role}'] = (CHAIN, SelfDistillation(sizes[0], sizes[1:]))
@@ -208,7 +209,8 @@ class FFSD(Distiller):
         """Pull a network's shallower attention to what its chain, in eval mode, makes of another last feature."""
         role = next(iter(output.taps)).role
         with torch.no_grad():
-            targets = step.connectors[f'chain_{role}'].targets(last)
+            chain: Any = step.connectors[f'chain_{role}']
+            targets = chain.targets(last)
         # before torch 2.10 autocast would give the weights that it cast here, without gradient, to the chain's training
         torch.clear_autocast_cache()
         made = self._made(output, targets, learns=True)

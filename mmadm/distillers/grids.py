@@ -41,6 +41,7 @@ class Grid:
         """Height and width of what the map covers, in pixels of another input of the same images."""
         if self.covers_input_of(other):
             return float(other.padded[0]), float(other.padded[1])
+        assert self.stride is not None
         scale = self.area.scale_to(other)
         return self.cells[0] * self.stride[0] * scale[0], self.cells[1] * self.stride[1] * scale[1]
 
@@ -59,6 +60,7 @@ class Grid:
 
     def image_cells(self, image: int) -> Size:
         """Rows and columns of the map that show some of one image."""
+        assert self.stride is not None
         rows, columns = (
             min(math.ceil(side / stride), cells)
             for side, stride, cells in zip(self.area.images[image], self.stride, self.cells, strict=True)

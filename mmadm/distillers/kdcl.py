@@ -95,7 +95,9 @@ class KDCL(Distiller):
             for level, mine in enumerate(grids[learner]):
                 # the ensemble is taken at the learner's own positions
                 of_roles = [moved_onto(grids[role][level], mine) for role in self.roles]
-                ensemble = self.combine(of_roles, class_targets(output, mine, kind))
+                targets = class_targets(output, mine, kind)
+                assert targets is not None  # class maps have labels
+                ensemble = self.combine(of_roles, targets)
                 pairs.append(Pair(mine.values, ensemble, context_of(output, mine, kind, level, len(grids[learner]))))
             losses[f'{learner}.loss_kdcl'] = self.weight * class_divergence(pairs, self.divergence)
         return DistillerOutput(losses)

@@ -103,8 +103,9 @@ class SwitOKD(Distiller):
         """Whether the teacher pauses; the distances are means over levels and ranks."""
         of_levels = []
         for student, teacher, context in pairs:
-            distances = switch_distances(student, teacher, context.labels(), self.tau, context.mask)
-            of_levels.append(torch.stack(distances))
+            labels = context.labels()
+            assert labels is not None  # class maps have labels
+            of_levels.append(torch.stack(switch_distances(student, teacher, labels, self.tau, context.mask)))
         distances = torch.stack(of_levels).mean(dim=0)
         if get_world_size() > 1:
             all_reduce(distances, op='mean')

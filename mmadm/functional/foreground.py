@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def box_masks(boxes: Tensor, image_size: tuple[int, int], map_size: tuple[int, int]) -> Tensor:
+def box_masks(boxes: Tensor, image_size: tuple[float, float], map_size: tuple[int, int]) -> Tensor:
     """Which positions of a map have their centre inside each box of an image.
 
     Args:
@@ -29,7 +29,7 @@ def box_masks(boxes: Tensor, image_size: tuple[int, int], map_size: tuple[int, i
     return rows[:, :, None] & columns[:, None, :]
 
 
-def inside_boxes(boxes: Sequence[Tensor], image_size: tuple[int, int], map_size: tuple[int, int]) -> Tensor:
+def inside_boxes(boxes: Sequence[Tensor], image_size: tuple[float, float], map_size: tuple[int, int]) -> Tensor:
     """Which positions of the maps of N images are inside any of their boxes, see :func:`box_masks`.
 
     Returns:
