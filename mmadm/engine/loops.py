@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class RoleValLoop(ValLoop):
     def __init__(
         self,
         runner: Runner,
-        dataloader: DataLoader | dict[str, Any],
+        dataloader: DataLoader[Any] | dict[str, Any],
         evaluator: Evaluator | dict[str, Any] | list[Any],
         fp16: bool = False,
         role_val: bool = False,
@@ -166,7 +166,7 @@ def _evaluator_of(role: str, evaluator: Any, runner: Runner, number: int) -> Eva
         return copy.deepcopy(evaluator)
     cfg = copy.deepcopy(evaluator)
     for metric in (cfg if isinstance(cfg, Sequence) else [cfg]) if number > 1 else ():
-        if isinstance(metric, Mapping):
+        if isinstance(metric, MutableMapping):
             for key in _FOLDERS:
                 if metric.get(key):
                     metric[key] = str(Path(metric[key], role))

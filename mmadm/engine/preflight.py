@@ -47,7 +47,7 @@ def check_training(runner: Runner, model: nn.Module) -> None:
         check_metrics(runner, model)
 
 
-def check_optimiser(wrapper: OptimWrapper, model: nn.Module) -> None:
+def check_optimiser(wrapper: OptimWrapper, model: Any) -> None:
     """Refuse one optimiser for all roles that clips the norm of all gradients together.
 
     The gradients of one role would then change the step of another, with no distiller between them.
@@ -70,7 +70,7 @@ def check_optimiser(wrapper: OptimWrapper, model: nn.Module) -> None:
         )
 
 
-def check_hooks(hooks: Iterable[Hook], model: nn.Module) -> None:
+def check_hooks(hooks: Iterable[Hook], model: Any) -> None:
     """Refuse stock hooks that take the model for a single network, and warn of a user's own that may.
 
     Args:
@@ -107,7 +107,7 @@ def check_hooks(hooks: Iterable[Hook], model: nn.Module) -> None:
             )
 
 
-def check_schedules(runner: Runner, model: nn.Module) -> None:
+def check_schedules(runner: Runner, model: Any) -> None:
     """Refuse weights of distillers that change by epoch in a training that does not count epochs.
 
     Args:
@@ -125,7 +125,7 @@ def check_schedules(runner: Runner, model: nn.Module) -> None:
             )
 
 
-def check_metrics(runner: Runner, model: nn.Module) -> None:
+def check_metrics(runner: Runner, model: Any) -> None:
     """Refuse names of metrics that validation will not give: ``mIoU`` where it is ``student/mIoU``, and the reverse.
 
     Args:

@@ -56,7 +56,8 @@ class RoleHook(Hook):
         model = unwrapped(runner.model)
         if not self._by_role:
             known = getattr(model, 'roles', {})
-            for role in self._roles or getattr(model, 'trainable', ()):
+            roles: Any = self._roles or getattr(model, 'trainable', ())
+            for role in roles:
                 if role not in known:
                     raise ConfigError(f'{_KEY}.roles: no role {role!r}; {near_matches(role, known)}')
                 self._by_role[role] = self._build()
