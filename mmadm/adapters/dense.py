@@ -57,7 +57,7 @@ class DenseAdapter(Adapter):
         criterion = getattr(head, 'loss_cls', None)
         with tapped(model, {scores: self._named['logits']}) as seen, noted(criterion) as calls:
             output = super().loss(model, inputs, data_samples, taps)
-        known = partial(targets_of, calls, seen[scores], len(inputs), head.num_classes, output.truth.boxes)
+        known = partial(targets_of, calls, seen[scores], len(inputs), head.num_classes, output.truth.boxes or ())
         return replace(output, targets=cache(known))
 
     def new_head(self, model: nn.Module) -> nn.Module:
