@@ -92,7 +92,7 @@ class Distillation(BaseModel):
         with untouched_generators():  # connectors are drawn, too
             self._bind_distillers()
         self.heirs = bequests(self.roles, roles, self.frozen, self.origins)
-        self.frozen_roles = settle_weights(self, adapters, wanted_taps(self.distillers.values()), self._parts)
+        self.frozen_roles = settle_weights(self, adapters, wanted_taps(parts.values()), self._parts)
         if compile:
             self._runner.compile_frozen(wanted_taps(parts.values()))
         self.register_load_state_dict_pre_hook(_rename_former)

@@ -88,7 +88,7 @@ def settle_weights(
     return found
 
 
-def initialise(name: str, role: nn.Module) -> None:
+def initialise(name: str, role: Any) -> None:
     """Initialise a role as the stock toolbox would.
 
     Args:
