@@ -20,13 +20,14 @@ PIP_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/n
 export PIP_FIND_LINKS := $(strip $(PIP_FIND_LINKS) ../shared/wheels)
 endif
 
-.PHONY: help install demo test lint weights
+.PHONY: help install demo test lint weights campaign
 
 help:
 	@echo 'make demo     train plain, DML and ADM on generated streets; prints a table, writes work_dirs/demo/report.html'
 	@echo 'make test     run the tests'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make install  install what is missing and mmadm itself (editable)'
+	@echo 'make campaign mutate configs, and count raw tracebacks (minutes)'
 	@echo 'make weights  install the ImageNet weights of MobileNetV2 that configs/camvid/*_mbv2.py start from'
 	@echo 'STACK=onedl   use the maintained forks, in .venv-onedl, instead of the official packages in .venv'
 	@echo 'VENV=path     use that environment instead'
@@ -49,6 +50,10 @@ lint: $(PY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+campaign: $(PY)
+	@$(INSTALL) --dev
+	OMP_NUM_THREADS=1 $(PY) tests/campaigns/config_fuzz.py --mutations 600
 
 weights: $(PY)
 	@$(INSTALL) --weights

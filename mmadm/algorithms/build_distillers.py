@@ -9,7 +9,7 @@ from typing import Any
 from mmadm.distillers import Distiller
 from mmadm.registry import MODELS
 from mmadm.structures import RoleOutput
-from mmadm.utils.errors import ConfigError, near_matches, require_dict
+from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_numbers
 
 EXAMPLE = "dict(type='mmadm.Transfer', source='teacher', learner='student', loss=dict(type='KLDivergence'))"
 
@@ -29,7 +29,7 @@ def build_distillers(cfgs: Sequence[Mapping[str, Any]], roles: Iterable[str]) ->
         ConfigError: If one of them cannot be built or names a role that does not exist, if two have one name, or if
             two may pause one role.
     """
-    if isinstance(cfgs, str | Mapping):
+    if not isinstance(cfgs, list | tuple):
         raise ConfigError(f'model.distillers={cfgs!r}: must be a list, such as [{EXAMPLE}]')
     built: dict[str, Distiller] = {}
     for index, cfg in enumerate(cfgs):
@@ -120,6 +120,11 @@ def _build(key: str, cfg: Mapping[str, Any]) -> Distiller:
     kind, known = cfg.get('type'), [found.__name__ for found in _subclasses(Distiller)]
     if kind is None:
         raise ConfigError(f'{key}: `type` is missing; {near_matches("", known)}')
+    if not isinstance(kind, str | type) or not kind:
+        raise ConfigError(f'{key}.type={kind!r}: must be the name of a distiller; {near_matches(kind, known)}')
+    made = MODELS.get(kind) if isinstance(kind, str) else kind
+    if made is not None:
+        require_numbers(key, made, cfg)
     try:
         distiller = MODELS.build({'_scope_': 'mmadm', **{k: value for k, value in cfg.items() if k != 'name'}})
     except (ConfigError, TypeError, KeyError) as error:

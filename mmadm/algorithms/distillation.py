@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from mmadm.distillers import Distiller
 from mmadm.registry import MODELS
 from mmadm.structures import RoleFacts, RoleOutput, Step, is_loss
 from mmadm.utils.config import role_cfgs
+from mmadm.utils.errors import ConfigError, near_matches
 from mmadm.utils.eval_mode import evaluating
 from mmadm.utils.progress import Progress
 from mmadm.utils.random import role_stream, untouched_generators
@@ -57,14 +59,19 @@ class Distillation(BaseModel):
 
     def __init__(
         self,
-        roles: Mapping[str, Mapping[str, Any]],
+        roles: Mapping[str, Mapping[str, Any]] | None = None,
         distillers: Sequence[Mapping[str, Any]] = (),
         frozen: Sequence[str] = (),
         deploy: str = 'student',
         data_preprocessor: Mapping[str, Any] | None = None,
         teacher_dtype: str | None = None,
         compile: bool = False,
+        **unknown: Any,
     ) -> None:
+        for key in unknown:
+            raise ConfigError(
+                f'model.{key}: unknown; {near_matches(key, list(signature(Distillation).parameters)[:-1])}'
+            )
         check_names(roles, frozen, deploy)
         copies, roles = copied_roles(roles, frozen), role_cfgs(roles)
         built, adapters, preprocessors, origins = build_roles(roles, data_preprocessor)

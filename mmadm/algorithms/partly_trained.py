@@ -22,7 +22,7 @@ def freeze_all_but(name: str, role: nn.Module, train: Sequence[str]) -> None:
     """
     modules = dict(role.named_modules())
     for path in train:
-        if path not in modules or not path:
+        if not isinstance(path, str) or path not in modules or not path:
             raise ConfigError(
                 f'model.roles.{name}.train: no module {path!r}; {near_matches(path, filter(None, modules))}'
             )

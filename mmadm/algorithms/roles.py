@@ -52,7 +52,7 @@ def check_names(roles: Mapping[str, Any], frozen: Sequence[str], deploy: str) ->
         )
     require_list('model.frozen', frozen)
     for key, name in [*(('model.frozen', name) for name in frozen), ('model.deploy', deploy)]:
-        if name not in roles:
+        if not isinstance(name, str) or name not in roles:
             raise ConfigError(f'{key}={name!r} is not a role; {near_matches(name, roles)}')
     if set(roles) == set(frozen):
         raise ConfigError(f'model.frozen={list(frozen)}: every role is frozen, nothing would be trained')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, get_args
 
-from mmadm.utils.errors import ConfigError
+from mmadm.utils.errors import ConfigError, require_dict, require_numbers
 
 Warmup = Literal['constant', 'linear', 'exponential']
 
@@ -41,6 +41,9 @@ class WeightSchedule:
     @classmethod
     def from_cfg(cls, cfg: dict[str, Any] | None) -> WeightSchedule:
         """Build from ``schedule=dict(...)``; None means constant."""
+        if cfg is not None:
+            require_dict('schedule', cfg, "dict(warmup='linear', length=500)")
+            require_numbers('schedule', cls, cfg)
         try:
             return cls(**(cfg or {}))
         except TypeError as error:

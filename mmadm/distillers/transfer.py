@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -16,7 +16,7 @@ from mmadm.losses import DistillationLoss
 from mmadm.modules import AvatarEnsemble
 from mmadm.registry import MODELS
 from mmadm.structures import DistillerOutput, PairContext, Step
-from mmadm.utils.errors import ConfigError, require_dict
+from mmadm.utils.errors import ConfigError, require_dict, require_numbers
 
 
 @MODELS.register_module()
@@ -55,7 +55,7 @@ class Transfer(Distiller):
             raise ConfigError(f'Transfer.source={source!r}: must differ from learner')
         require_dict('Transfer.loss', loss, "dict(type='KLDivergence', tau=4)")
         self.learner = learner
-        self.loss = MODELS.build({'_scope_': 'mmadm', **loss})
+        self.loss = _build_loss(loss)
         self.connector_cfg = connector
         self.avatars = None if avatars is None else AvatarEnsemble.from_cfg(avatars)
         self.weight = weight
@@ -129,3 +129,16 @@ class Transfer(Distiller):
             return self.loss(learner[kept], source[kept])
         weight = context.mask.unsqueeze(1).expand_as(learner).to(learner.dtype)
         return self.loss(learner, source, weight, avg_factor=weight.sum().clamp(min=1.0))
+
+
+def _build_loss(cfg: Mapping[str, Any]) -> nn.Module:
+    kind = cfg.get('type')
+    if not isinstance(kind, str | type) or not kind:
+        raise ConfigError(f"Transfer.loss.type={kind!r}: must name a registered loss, such as 'KLDivergence'")
+    made = MODELS.get(kind) if isinstance(kind, str) else kind
+    if made is not None and issubclass(made, DistillationLoss):
+        require_numbers('Transfer.loss', made, cfg)
+    try:
+        return MODELS.build({'_scope_': 'mmadm', **cfg})
+    except TypeError as error:
+        raise ConfigError(f'Transfer.loss={dict(cfg)}: {error}') from error

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from mmadm.functional import batch_standardise, channel_statistics, uncertainty_between, weights_from_uncertainty
 from mmadm.registry import MODELS
-from mmadm.utils.errors import ConfigError, near_matches, require_dict
+from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_numbers
 
 Weighting = Literal['uncertainty', 'uniform', 'batchnorm']
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -119,6 +119,7 @@ class AvatarEnsemble(nn.Module):
     def from_cfg(cls, cfg: Mapping[str, Any]) -> AvatarEnsemble:
         """Build from ``avatars=dict(...)``, whose ``type`` may be left out."""
         require_dict('avatars', cfg, "dict(num=4, perturbation=dict(type='Dropout', p=0.1))")
+        require_numbers('avatars', cls, cfg)
         return cls(**{key: value for key, value in cfg.items() if key != 'type'})
 
     def forward(

@@ -130,7 +130,7 @@ def role_cfgs(roles: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, 
         if other is None:
             resolved[name] = cfg
             continue
-        if other not in roles or other == name or 'like' in roles[other]:
+        if not isinstance(other, str) or other not in roles or other == name or 'like' in roles[other]:
             others = [role for role in roles if role != name and 'like' not in roles[role]]
             raise ConfigError(
                 f'model.roles.{name}.like={other!r}: not a role of its own; {near_matches(other, others)}'

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from inspect import signature
+from math import isfinite
+from typing import Any
 
 
 class ConfigError(ValueError):
@@ -30,6 +33,8 @@ def require_list(key: str, value: object) -> None:
     """
     if isinstance(value, str):
         raise ConfigError(f'{key}={value!r}: must be a list: {[value]}')
+    if not isinstance(value, list | tuple | None):
+        raise ConfigError(f'{key}={value!r}: must be a list')
 
 
 def require_dict(key: str, value: object, example: str) -> None:
@@ -47,7 +52,30 @@ def require_dict(key: str, value: object, example: str) -> None:
         raise ConfigError(f'{key}={value!r}: must be a dict, such as {example}')
 
 
-def near_matches(name: str, valid: Iterable[str]) -> str:
+def require_numbers(where: str, made: Callable[..., Any], cfg: Mapping[str, Any]) -> None:
+    """Refuse what is no number where one is meant: most would fail only in the first iteration.
+
+    Args:
+        where: Config key to name in the error.
+        made: What is made from the config; its parameters that are annotated as ``float`` or ``int`` are numbers.
+        cfg: Its keyword arguments.
+
+    Raises:
+        ConfigError: If one of them is no finite number, or is negative.
+    """
+    for key, parameter in signature(made).parameters.items():
+        value, wanted = cfg.get(key, parameter.default), str(parameter.annotation)
+        if key not in cfg or wanted not in ('float', 'int', 'float | None', 'int | None'):
+            continue
+        if value is None and wanted.endswith('None'):
+            continue
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not isfinite(value) or value < 0 or (wanted.startswith('int') and value != int(value)):
+            kind = 'a whole number' if wanted.startswith('int') else 'a number'
+            raise ConfigError(f'{where}.{key}={value!r}: must be {kind} of at least 0')
+
+
+def near_matches(name: object, valid: Iterable[str]) -> str:
     """Say which valid names come nearest to a wrong one.
 
     Args:
@@ -58,7 +86,7 @@ def near_matches(name: str, valid: Iterable[str]) -> str:
         A clause for an error message: the near matches, or every valid name if there are at most ten.
     """
     names = list(valid)
-    near = get_close_matches(name, names, n=5, cutoff=0.5)
+    near = get_close_matches(str(name), names, n=5, cutoff=0.5)
     if near:
         return f'did you mean {", ".join(map(repr, near))}?'
     shown = ', '.join(map(repr, names[:10]))

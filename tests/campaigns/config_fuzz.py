@@ -1,6 +1,7 @@
 """Mutate configs and see that each ends in a model or in one line that names the key.
 
-``python tests/campaigns/config_fuzz.py --mutations 500`` prints a table and writes ``benchmarks/campaigns/config_fuzz.json``.
+``python tests/campaigns/config_fuzz.py --mutations 500`` prints a table and writes it to ``benchmarks/campaigns``. What
+is built also makes a training step.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ PAIR = dict(student=tiny.segmentor(4), teacher=tiny.segmentor(8))
 BOXES = dict(student=tiny_det.detector('retinanet'), teacher=tiny_det.detector('retinanet', 8))
 SGD = dict(optimizer=dict(type='SGD', lr=0.01), clip_grad=dict(max_norm=1.0))
 ROLES = ['student', 'teacher']
+
+
+BATCHES = dict(mmseg=tiny.batch, mmdet=tiny_det.batch)
 
 
 def config(scope: str, roles: dict[str, Any], *distillers: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -116,7 +120,9 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 def mutated(cfg: dict[str, Any], draw: random.Random) -> tuple[dict[str, Any], str]:
     """Change one place of a copy; returns it and what was done."""
     cfg = deepcopy(cfg)
-    path = draw.choice([p for p in places(cfg) if p[0] != 'scope' and len(p) > 1])
+    # these two say whether mmadm is asked at all
+    others = (('model', 'type'), ('optim_wrapper', 'constructor'))
+    path = draw.choice([p for p in places(cfg) if p[0] != 'scope' and len(p) > 1 and p not in others])
     node = cfg
     for key in path[:-1]:
         node = node[key]
@@ -144,7 +150,8 @@ def outcome(cfg: dict[str, Any]) -> tuple[str, str]:
             warnings.simplefilter('ignore')
             torch.manual_seed(0)
             model = MODELS.build(ConfigDict(cfg['model']))
-            build_optim_wrapper(model, ConfigDict(cfg['optim_wrapper']))
+            wrapper = build_optim_wrapper(model, ConfigDict(cfg['optim_wrapper']))
+            model.train_step(BATCHES[cfg['scope']](), wrapper)
     except (ConfigError, CheckpointError) as error:
         return 'refused', str(error)
     except Exception as error:

@@ -6,10 +6,12 @@ import copy
 from collections import defaultdict
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ALL_CONSTRUCTORS
 from torch import nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 
 from mmadm.engine.optim.amp import AmpRoleOptimWrapperDict, ScaledOptimWrapper
@@ -187,6 +189,7 @@ def _check_entry(role: str, cfg: object) -> None:
 
 
 def _check_recipe(role: str, recipe: dict[str, Any], trainable: tuple[str, ...]) -> None:
+    _check_clipping(f'optim_wrapper.{role}.clip_grad', recipe.get('clip_grad'))
     optimizer = recipe.get('optimizer')
     if not isinstance(optimizer, dict) or 'type' not in optimizer:
         raise ConfigError(
@@ -200,6 +203,20 @@ def _check_recipe(role: str, recipe: dict[str, Any], trainable: tuple[str, ...])
                 f'optim_wrapper: paramwise_cfg.{key} of role {role!r} means nothing to the default constructor; name '
                 f'the constructor that it is for, as optim_wrapper.{role}.constructor'
             )
+
+
+def _check_clipping(key: str, cfg: Any) -> None:
+    """Clip a gradient of zero, so that what torch does not take fails here and not after the first backward pass."""
+    if cfg is None:
+        return
+    try:
+        options = dict(cfg)
+        clip = dict(norm=clip_grad_norm_, value=clip_grad_value_)[options.pop('type', 'norm')]
+        weight = torch.zeros(1, requires_grad=True)
+        weight.grad = torch.zeros(1)
+        clip(weight, **options)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f'{key}={cfg!r}: must be a dict, such as dict(max_norm=10) ({error})') from error
 
 
 def _check_ownership(model: nn.Module, members: dict[str, OptimWrapper]) -> None:
