@@ -188,7 +188,7 @@ def _read(path: str, where: str) -> Any:
     except Exception as error:  # torch, zipfile, pickle and urllib each raise their own kind
         raise CheckpointError(
             f'{where}={path!r} {why_unreadable(error, path.rpartition("/")[2])}. '
-            'Is the network there? A downloaded file works as well.'
+            'Without a network pass the path of a complete local file.'
         ) from error
 
 

@@ -228,7 +228,7 @@ class TestKindsOfFiles:
             with pytest.raises(CheckpointError, match=r"checkpoint='http.*odd\.pth' holds eval, and such a class"):
                 distillation(roles=dict(student=role(f'{url}/odd.pth')))
             with pytest.raises(
-                CheckpointError, match=r'gone\.pth. cannot be read \(HTTPError: .* Is the network there\?'
+                CheckpointError, match=r'gone\.pth. cannot be read \(HTTPError: .* Without a network pass'
             ):
                 distillation(roles=dict(student=role(f'{url}/gone.pth')))
             server.shutdown()
