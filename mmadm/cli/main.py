@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[0] not in VERBS:
         print(f'error: mmadm {words[0]}: no such verb; {near_matches(words[0], VERBS)}', file=sys.stderr)
         raise SystemExit(2)
-    warnings.filterwarnings('ignore', 'pkg_resources is deprecated')  # mmengine's, at every start
+    if sys.stderr.isatty():  # deprecations that the toolboxes tell of at every start
+        warnings.filterwarnings('ignore', module=r'(mmengine|mmcv|mmseg|mmdet|torch|importlib)\b')
     sys.exit(import_module(VERBS[words[0]][0]).main(words[1:]))
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import Runner
 
 from mmadm.cli.config_text import expression
+from mmadm.cli.progress import build_runner, terminal, watched
 from mmadm.cli.runtime import add_role_settings
 from mmadm.utils.checkpoint import RESUMABLE, check_same_tensors, holds_role, newest_checkpoint, read_checkpoint
 from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable
@@ -124,8 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.amp:
             enable_amp(cfg)
         checkpoint = choose_checkpoint(cfg, args.resume)
-        runner = Runner.from_cfg(cfg)
+        console = terminal()
+        runner = build_runner(cfg, console)
         if checkpoint is not None:
             model = unwrapped(runner.model)
             check_same_tensors(model, read_checkpoint(checkpoint)['state_dict'], checkpoint)
-        runner.train()
+        with watched(runner, console):
+            runner.train()

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, print_log
+
+#: What a Runner lacks whose config was written by hand and is started by a toolbox's own script
+UNGUARDED = (
+    'No hook of mmadm is in this config: no file of the deploy role, no exact resume, no guards. Start it with '
+    "`mmadm train`, or add default_hooks=dict(checkpoint=dict(type='mmadm.RoleCheckpointHook'), "
+    "guard=dict(type='mmadm.NonFiniteGuardHook'), teacher_guard=dict(type='mmadm.TeacherGuardHook')) and "
+    "val_cfg=dict(type='mmadm.RoleValLoop', role_val=True)."
+)
 
 
 class Progress:
@@ -19,6 +28,7 @@ class Progress:
         newest = MessageHub.get_current_instance()
         self._hub = None if 'iter' in newest.runtime_info else newest
         self._calls = 0
+        self._guarded = False
         self.iteration = 0
         self.epoch = 0
 
@@ -31,10 +41,16 @@ class Progress:
     def follow(self, hub: MessageHub) -> None:
         """Ask this hub from now on; a Runner's hook calls it."""
         self._hub = hub
+        self._guarded = True
 
     def advance(self) -> None:
-        """Note that a training step begins: sets :attr:`iteration` and :attr:`epoch`, both from 0."""
+        """Note that a training step begins: sets :attr:`iteration` and :attr:`epoch`, both from 0.
+
+        Warns in the first one of a Runner without mmadm's guard.
+        """
         info = {} if self._hub is None else self._hub.runtime_info
+        if self._calls == 0 and 'max_iters' in info and not self._guarded:
+            print_log(UNGUARDED, 'current', logging.WARNING)
         self.iteration = int(info.get('iter', self._calls))
         self.epoch = int(info.get('epoch', 0))
         self._calls += 1
