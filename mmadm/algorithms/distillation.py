@@ -88,7 +88,7 @@ class Distillation(BaseModel):
         self._copies = copies
         for name in self.frozen:
             self.roles[name].requires_grad_(False).eval()
-        self._parts = {name: list(cfg.get('train', ())) for name, cfg in roles.items()}
+        self._parts = {name: list(cfg.get('train') or ()) for name, cfg in roles.items()}
         for name in (role for role in trainable if self._parts[role]):
             freeze_all_but(name, self.roles[name], self._parts[name])
         parts = build_distillers(distillers, roles)

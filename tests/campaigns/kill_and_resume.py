@@ -1,0 +1,129 @@
+"""Kill one training twenty times at random moments, resume it each time, and compare it with one that was never killed.
+
+An online pair with an optimiser for each role, an average of the student's weights and bfloat16. Moments lie anywhere
+after the first checkpoint: also while a checkpoint is written, in validation, while the best is replaced.
+``python tests/campaigns/kill_and_resume.py --kills 20`` writes ``benchmarks/campaigns/kill_and_resume.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
+
+from tiny_runs import role_config, write_images  # noqa: E402
+
+from mmadm.utils.checkpoint import read_checkpoint  # noqa: E402
+from mmadm.utils.errors import CheckpointError  # noqa: E402
+
+OUT = ROOT / 'benchmarks' / 'campaigns' / 'kill_and_resume.json'
+ITERATIONS, INTERVAL = 120, 2
+console = Console()
+
+
+def write_config(folder: Path) -> Path:
+    """The training, as a file."""
+    cfg = role_config(folder / 'data', ITERATIONS, role_val=True)
+    cfg.default_hooks.checkpoint.update(interval=INTERVAL, max_keep_ckpts=3, save_best='student/mIoU', rule='greater')
+    cfg.train_cfg.val_interval = 5
+    cfg.custom_hooks = [dict(type='mmadm.RoleEMAHook')]
+    path = folder / 'pair.py'
+    cfg.dump(str(path))
+    return path
+
+
+def start(path: Path, work_dir: Path) -> subprocess.Popen[bytes]:
+    """Train, going on from the newest checkpoint if there is one."""
+    command = [
+        sys.executable,
+        str(ROOT / 'tools/train.py'),
+        str(path),
+        '--work-dir',
+        str(work_dir),
+        '--amp',
+        '--resume',
+    ]
+    with (work_dir.parent / f'{work_dir.name}.log').open('ab') as log:
+        return subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=dict(os.environ, PYTHONPATH=str(ROOT))
+        )
+
+
+def unreadable(work_dir: Path) -> list[str]:
+    """Checkpoints that cannot be read."""
+    wrong = []
+    for file in work_dir.glob('*.pth'):
+        try:
+            read_checkpoint(file)
+        except CheckpointError as error:
+            wrong.append(str(error))
+    return wrong
+
+
+def killed_run(path: Path, work_dir: Path, kills: int, draw: random.Random) -> tuple[int, list[str]]:
+    """Train with kills; returns how often it was killed and the files that could not be read."""
+    done, wrong = 0, []
+    while True:
+        process, before = start(path, work_dir), len(list(work_dir.glob('iter_*.pth')))
+        newest = max((file.stat().st_mtime for file in work_dir.glob('iter_*.pth')), default=0.0)
+        if done < kills:
+            # not before it has saved something new, so that it gets on
+            while process.poll() is None and not any(
+                file.stat().st_mtime > newest for file in work_dir.glob('iter_*.pth') if file.exists()
+            ):
+                time.sleep(0.02)
+            time.sleep(draw.uniform(0, 0.6))
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                done += 1
+        if process.wait() == 0:
+            return done, wrong
+        wrong += unreadable(work_dir)
+        console.print(f'kill {done}: {before} checkpoints before, {len(wrong)} unreadable')
+
+
+def main() -> int:
+    """Run; returns 1 if anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--kills', type=int, default=20)
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_images(folder / 'data')
+        path = write_config(folder)
+        for work_dir in ('whole', 'killed'):
+            (folder / work_dir).mkdir()
+        assert start(path, folder / 'whole').wait() == 0, (folder / 'whole.log').read_text()[-2000:]
+        kills, wrong = killed_run(path, folder / 'killed', args.kills, random.Random(args.seed))
+        states = [read_checkpoint(folder / d / f'iter_{ITERATIONS}.pth') for d in ('whole', 'killed')]
+        whole, killed = (state['state_dict'] for state in states)
+        differ = [key for key in whole if not torch.equal(whole[key], killed[key])]
+        files = [
+            sorted(f.name for f in (folder / d).glob('*') if f.suffix in ('.pth', '.tmp')) for d in ('whole', 'killed')
+        ]
+    found = dict(
+        kills=kills, unreadable=wrong, tensors=len(whole), differ=differ, files=files[0], stray=sorted(set(files[1]) - set(files[0])),
+    )  # fmt: skip
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps(found, indent=1) + '\n')
+    console.print(found)
+    return int(bool(wrong or differ or found['stray'] or kills < args.kills))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
