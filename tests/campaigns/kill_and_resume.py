@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +30,7 @@ from mmadm.utils.checkpoint import read_checkpoint  # noqa: E402
 from mmadm.utils.errors import CheckpointError  # noqa: E402
 
 OUT = ROOT / 'benchmarks' / 'campaigns' / 'kill_and_resume.json'
-ITERATIONS, INTERVAL = 120, 2
+ITERATIONS, INTERVAL = 80, 2
 console = Console()
 
 
@@ -116,9 +115,8 @@ def main() -> int:
         files = [
             sorted(f.name for f in (folder / d).glob('*') if f.suffix in ('.pth', '.tmp')) for d in ('whole', 'killed')
         ]
-    found = dict(
-        kills=kills, unreadable=wrong, tensors=len(whole), differ=differ, files=files[0], stray=sorted(set(files[1]) - set(files[0])),
-    )  # fmt: skip
+    stray = sorted(set(files[1]) - set(files[0]))
+    found = dict(kills=kills, unreadable=wrong, tensors=len(whole), differ=differ, files=files[0], stray=stray)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(found, indent=1) + '\n')
     console.print(found)
