@@ -1,3 +1,3 @@
 """The version of mmadm, the one place that names it."""
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'

@@ -1,0 +1,70 @@
+"""``mmadm doctor``: what is installed, whether it fits, and what a config would do."""
+
+import pytest
+from rich.console import Console
+from tiny import segmentor
+from tiny_runs import stock_config, write_images
+
+from mmadm.cli import doctor
+from mmadm.cli.main import main
+
+
+def told(capsys) -> str:
+    return ' '.join(capsys.readouterr().out.split())
+
+
+def test_an_installation_that_works(capsys):
+    assert doctor.main([]) == 0
+    out = told(capsys)
+    assert 'compiled operators of mmcv │ work │ yes' in out
+    assert all(name in out for name in ('mmengine', 'mmseg', 'mmdet', 'torch')) and 'NO' not in out
+
+
+def test_a_version_that_does_not_fit_is_said_and_is_the_exit_code(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, 'console', Console(width=200))
+    monkeypatch.setattr(doctor, 'SUPPORTED', {'mmengine': ('99.0', '100.0'), 'mmseg': ('1.0', '2.0')})
+    assert doctor.main([]) == 1
+    assert 'mmadm needs 99.0 up to below 100.0' in told(capsys)
+
+
+def test_what_a_config_would_do(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, 'console', Console(width=200))
+    cfg = stock_config(write_images(tmp_path / 'data'))
+    cfg.model = dict(
+        type='mmadm.Distillation',
+        roles=dict(student=segmentor(4), teacher=segmentor(8)),
+        frozen=['teacher'],
+        distillers=[
+            dict(
+                type='mmadm.Transfer',
+                source='teacher',
+                learner='student',
+                at='backbone.layer4',
+                loss=dict(type='HintMSE'),
+            )
+        ],
+    )
+    cfg.dump(tmp_path / 'a.py')
+    assert doctor.main([str(tmp_path / 'a.py')]) == 0
+    out = told(capsys)
+    assert 'student (deployed)' in out and 'a feature map' in out and 'backbone.layer4' in out
+    assert 'connectors: 1 with' in out
+    assert '`mmadm train` adds: val_cfg, default_hooks.guard, default_hooks.teacher_guard' in out
+
+
+def test_a_stock_config_is_one_sentence(tmp_path, capsys):
+    stock_config(write_images(tmp_path / 'data')).dump(tmp_path / 'a.py')
+    with pytest.raises(SystemExit):
+        doctor.main([str(tmp_path / 'a.py')])
+    assert 'model.type is not mmadm.Distillation' in capsys.readouterr().err
+
+
+def test_the_command_knows_its_verbs(capsys):
+    main(['--version'])
+    assert capsys.readouterr().out.startswith('mmadm 0.2')
+    main([])
+    assert 'distill' in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(['tran'])
+    assert ended.value.code == 2
+    assert "did you mean 'train'" in capsys.readouterr().err
