@@ -16,12 +16,12 @@ class CheckpointBackend(LocalBackend):
     """A local folder in which no checkpoint is lost while another one is written.
 
     Attributes:
-        doomed: Files to be removed, in the order of the calls of :meth:`remove`.
+        to_remove: Files to be removed, in the order of the calls of :meth:`remove`.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.doomed: list[str] = []
+        self.to_remove: list[str] = []
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write a file; a crash leaves the former content.
@@ -44,7 +44,7 @@ class CheckpointBackend(LocalBackend):
         Args:
             filepath: File.
         """
-        self.doomed.append(str(filepath))
+        self.to_remove.append(str(filepath))
 
 
 register_backend(BACKEND_ARGS['backend'], CheckpointBackend)

@@ -56,7 +56,7 @@ class RoleCheckpointHook(CheckpointHook):
         model = unwrapped(runner.model)
         self._deploy = getattr(model, 'deploy', None)
         super().before_train(runner)
-        self._remove_doomed()
+        self._remove_replaced()
         if is_main_process():
             remove_leftovers(self.out_dir)
         self._with_role_file = self._tracked()
@@ -100,7 +100,7 @@ class RoleCheckpointHook(CheckpointHook):
         self._record = self._generators.record()  # here and not when saving, which only the main process does
         super()._save_checkpoint_with_step(runner, step, meta)
         self._record = None
-        self._remove_doomed()
+        self._remove_replaced()
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         if not (self.save_best and hasattr(self, 'file_backend')):
@@ -112,19 +112,19 @@ class RoleCheckpointHook(CheckpointHook):
                     f'{near_matches(key, metrics)}'
                 )
         super()._save_best_checkpoint(runner, metrics)
-        self._remove_doomed()
+        self._remove_replaced()
 
     def _tracked(self) -> set[str]:
         """The last and the best checkpoints, from the moment that their names are known."""
         best = getattr(self, 'best_ckpt_path_dict', None) or {'': getattr(self, 'best_ckpt_path', None)}
         return {str(path) for path in (self.last_ckpt, *best.values()) if path}
 
-    def _remove_doomed(self) -> None:
+    def _remove_replaced(self) -> None:
         """Carry out the removals that ``CheckpointHook`` asked for, now that the new files are there."""
-        doomed, self.file_backend.doomed = self.file_backend.doomed, []
+        to_remove, self.file_backend.to_remove = self.file_backend.to_remove, []
         if not is_main_process():
             return
-        for path in set(doomed) - self._tracked():
+        for path in set(to_remove) - self._tracked():
             Path(path).unlink(missing_ok=True)
             if self._deploy is not None:
                 role_file(path, self._deploy).unlink(missing_ok=True)
