@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tiny_det
 import torch
-from teacher_runs import offline, write_colours
+from frozen_teacher_trainings import offline, write_colours
 from tiny import build, segmentor
 from tiny_runs import NAMES, runner_of
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from frozen_teacher_trainings import offline
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from numpy_files import written_by
-from teacher_runs import offline
 from tiny import build, segmentor
 from tiny_runs import Break, load_tool, runner_of, same, weights_of, write_images
 
