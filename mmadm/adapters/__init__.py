@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from mmadm.adapters.base import Adapter
@@ -24,7 +26,7 @@ def build_adapter(name: str, model: nn.Module) -> Adapter:
     Raises:
         ConfigError: If none fits, as for a network that is no model of mmengine.
     """
-    fitting: list[type[Adapter]] = [kind for kind in ADAPTERS.module_dict.values() if kind.fits(model)]
+    fitting: list[Any] = [kind for kind in ADAPTERS.module_dict.values() if kind.fits(model)]
     if fitting:
         best = max(reversed(fitting), key=lambda kind: kind.priority)  # the first of equals, so the last registered
         return best(name, model)

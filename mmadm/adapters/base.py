@@ -197,7 +197,7 @@ class Adapter(ABC):
         """Channels K of class maps (N, K, h, w); None for a model that scores regions, queries or masks."""
         return None
 
-    def _run(self, model: nn.Module, inputs: Tensor, data_samples: list[Any] | None, taps: Sequence[Tap]) -> None:
+    def _run(self, model: Any, inputs: Tensor, data_samples: list[Any] | None, taps: Sequence[Tap]) -> None:
         """Run a network up to its last tap."""
         parts = {path.partition('.')[0] for path in self.paths(model, taps)}
         if parts == {'backbone'}:
@@ -239,7 +239,7 @@ class Adapter(ABC):
             if len(known) != len(tensors):
                 known = [None] * len(tensors)
             strides = [
-                stride_of(tuple(tensor.shape[2:]), area.padded, stride) if tensor.dim() == 4 else None
+                stride_of((tensor.shape[2], tensor.shape[3]), area.padded, stride) if tensor.dim() == 4 else None
                 for tensor, stride in zip(tensors, known, strict=True)
             ]
             found[tap] = TapOutput(kind, tensors, tuple(strides))
@@ -248,10 +248,10 @@ class Adapter(ABC):
 
 def batch_area(inputs: Tensor, data_samples: Sequence[Any]) -> BatchArea:
     """Where the images of a batch lie, by the ``img_shape`` that stock preprocessors note before they pad."""
-    padded = tuple(inputs.shape[2:])
-    shapes = [tuple(getattr(sample, 'img_shape', padded)[:2]) for sample in data_samples]
-    inside = [tuple(min(side, limit) for side, limit in zip(shape, padded, strict=True)) for shape in shapes]
-    return BatchArea(padded, tuple(inside) or (padded,) * inputs.shape[0])
+    padded = height, width = inputs.shape[2], inputs.shape[3]
+    shapes = [getattr(sample, 'img_shape', padded)[:2] for sample in data_samples]
+    inside = tuple((min(rows, height), min(columns, width)) for rows, columns in shapes)
+    return BatchArea(padded, inside or (padded,) * inputs.shape[0])
 
 
 def _own_size(model: Any) -> tuple[int, int]:

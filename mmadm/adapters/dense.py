@@ -44,7 +44,7 @@ class DenseAdapter(Adapter):
         """Whether a network has one head, and no transformer before it."""
         return hasattr(model, 'backbone') and hasattr(model, 'bbox_head') and not hasattr(model, 'encoder')
 
-    def __init__(self, name: str, model: nn.Module) -> None:
+    def __init__(self, name: str, model: Any) -> None:
         require('mmdet')
         self._head_path = 'mask_head' if model.bbox_head is None else 'bbox_head'
         super().__init__(name, {'feats': Reading((feats_path(model),)), **_head_readings(model.bbox_head)})
@@ -81,16 +81,18 @@ class DenseAdapter(Adapter):
         return self._head(model).cls_out_channels if 'logits' in self._named else None
 
     def head_loss(
-        self, model: nn.Module, head: nn.Module, features: list[Tensor], data_samples: Sequence[Any]
+        self, model: nn.Module, head: Any, features: list[Tensor], data_samples: Sequence[Any]
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Task losses of another head, those of all levels added up, and its logits; see :meth:`Adapter.head_loss`."""
         logits = Tap(self.name, 'logits')
         with tapped(nn.ModuleDict({'bbox_head': head}), {logits: self._named['logits']}) as collected:
             losses = head.loss(tuple(features), data_samples)
-        summed = {key: sum(value) if isinstance(value, list | tuple) else value for key, value in losses.items()}
+        summed: dict[str, Any] = {
+            key: sum(value) if isinstance(value, list | tuple) else value for key, value in losses.items()
+        }
         return summed, collected[logits]
 
-    def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
+    def _probe(self, model: Any, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         """Read taps on one blank image, and find modules that put out class scores or boxes themselves."""
         named = {Tap(self.name, base): self._named[base] for base in ('logits', 'boxes') if base in self._named}
         inside = {tap: Reading((tap.base,)) for tap in taps if tap.base.startswith('bbox_head.')}

@@ -53,7 +53,7 @@ class DetrAdapter(Adapter):
             'Tap `feats`, `encoder` or a module path.'
         )
 
-    def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
+    def _run_heads(self, model: Any, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if parts <= {'backbone', 'neck'}:
             return
         if 'encoder' not in parts or parts - {'backbone', 'neck', 'encoder'}:

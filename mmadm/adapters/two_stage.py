@@ -44,7 +44,7 @@ class TwoStageAdapter(Adapter):
         """Whether a network has a RoI head."""
         return hasattr(model, 'backbone') and hasattr(model, 'roi_head')
 
-    def __init__(self, name: str, model: nn.Module) -> None:
+    def __init__(self, name: str, model: Any) -> None:
         require('mmdet')
         named = {'feats': Reading((feats_path(model),))}
         head = model.roi_head
@@ -76,7 +76,7 @@ class TwoStageAdapter(Adapter):
         return RoleOutput(losses, found, area, self.truth(model, data_samples), data_samples, rois, levels=maps)
 
     def features(
-        self, model: nn.Module, inputs: Tensor, taps: Sequence[Tap], data_samples: list[Any] | None = None
+        self, model: Any, inputs: Tensor, taps: Sequence[Tap], data_samples: list[Any] | None = None
     ) -> RoleOutput:
         """Run only as much as the taps need; see :meth:`Adapter.features`. Regions are scored later."""
         asked = [tap for tap in taps if self.scores_regions(tap)]
@@ -96,10 +96,13 @@ class TwoStageAdapter(Adapter):
         """Whether a tap is of the regions that a learner samples; see :meth:`Adapter.scores_regions`."""
         return tap.base in ('logits', 'boxes')
 
-    def score_regions(self, model: nn.Module, output: RoleOutput, rois: Tensor, tap: Tap) -> TapOutput:
+    def score_regions(self, model: Any, output: RoleOutput, rois: Tensor, tap: Tap) -> TapOutput:
         """Score the regions that another role sampled, without gradient; see :meth:`Adapter.score_regions`."""
+        assert output.levels is not None
         scores = _score(model.roi_head, output.levels, _metas(output.data_samples), rois, tap.base)
-        return TapOutput(self.reading(model, tap).kind, [scores], (None,))
+        kind = self.reading(model, tap).kind
+        assert kind is not None
+        return TapOutput(kind, [scores], (None,))
 
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         """Read taps on one blank image; its regions are the whole image."""
@@ -118,7 +121,7 @@ class TwoStageAdapter(Adapter):
             'regions (Faster, Mask and Cascade R-CNN). Tap `feats` or a module path.'
         )
 
-    def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
+    def _run_heads(self, model: Any, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if 'rpn_head' in parts:
             model.rpn_head(features)
         if 'roi_head' in parts:
@@ -143,7 +146,7 @@ def _regions(args: Any, _kwargs: Any, _output: Any) -> list[Tensor]:
     return [args[1]]
 
 
-def _metas(data_samples: list[Any]) -> list[dict[str, Any]]:
+def _metas(data_samples: Sequence[Any]) -> list[dict[str, Any]]:
     return [sample.metainfo for sample in data_samples]
 
 

@@ -59,7 +59,7 @@ class Distillation(BaseModel):
 
     def __init__(
         self,
-        roles: Mapping[str, Mapping[str, Any]] | None = None,
+        roles: Any = None,
         distillers: Sequence[Mapping[str, Any]] = (),
         frozen: Sequence[str] = (),
         deploy: str = 'student',

@@ -99,7 +99,8 @@ class Transfer(Distiller):
             channels = dict(in_channels=in_channels, out_channels=out_channels)
             return MODELS.build({'_scope_': 'mmadm', **self.connector_cfg, **channels})
         if hasattr(self.loss, 'connector'):
-            return self.loss.connector(in_channels, out_channels)
+            own: Any = self.loss
+            return own.connector(in_channels, out_channels)
         return super().connector(edge, in_channels, out_channels)
 
     def forward(self, outputs: Outputs, step: Step) -> DistillerOutput:

@@ -211,7 +211,7 @@ def _check_clipping(key: str, cfg: Any) -> None:
         return
     try:
         options = dict(cfg)
-        clip = dict(norm=clip_grad_norm_, value=clip_grad_value_)[options.pop('type', 'norm')]
+        clip: Any = dict(norm=clip_grad_norm_, value=clip_grad_value_)[options.pop('type', 'norm')]
         weight = torch.zeros(1, requires_grad=True)
         weight.grad = torch.zeros(1)
         clip(weight, **options)
