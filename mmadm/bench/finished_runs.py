@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmadm.registry import MODELS
 from mmadm.utils.checkpoint import check_same_tensors, holds_role, newest_checkpoint, read_checkpoint
+from mmadm.utils.config import read_config
 from mmadm.utils.errors import CheckpointError
 from mmadm.utils.scope import use_scope
 
@@ -49,7 +50,7 @@ def open_run(work_dir: Path) -> FinishedRun:
     configs, checkpoint = sorted(work_dir.glob('*.py')), newest_checkpoint(work_dir)
     if not configs or checkpoint is None:
         raise FileNotFoundError(f'{work_dir} needs the config and a checkpoint of its training to draw pictures')
-    cfg = Config.fromfile(configs[-1])
+    cfg = read_config(configs[-1])
     model = load_model(cfg, checkpoint)
     with redirect_stdout(io.StringIO()):  # pycocotools prints
         dataset = DATASETS.build(cfg.test_dataloader.dataset)

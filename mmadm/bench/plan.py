@@ -12,6 +12,7 @@ from mmengine.logging import MMLogger
 from mmadm.bench.jobs import Job
 from mmadm.bench.run_description import describe
 from mmadm.bench.suites import ROOT, SUITES, method_options
+from mmadm.utils.config import read_config
 from mmadm.utils.errors import ConfigError, near_matches
 
 
@@ -21,7 +22,7 @@ def load_config(path: str, options: Sequence[str]) -> Config:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     # mmengine tells for every config which environment variable it read
     MMLogger.get_current_instance().setLevel('WARNING')
-    cfg = Config.fromfile(ROOT / path)
+    cfg = read_config(ROOT / path)
     if options:
         cfg.merge_from_dict(parser.parse_args(['--cfg-options', *options]).cfg_options)
     return cfg

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from torch import nn
 
+from mmadm.adapters.blank_image import blank_image
 from mmadm.bench.records import Record
 from mmadm.bench.suites import ROOT
 from mmadm.registry import MODELS
@@ -78,7 +79,7 @@ def flops(network: nn.Module, size: tuple[int, int] | None) -> float | None:
         return None
     network = revert_sync_batchnorm(network).eval()
     # what get_model_complexity_info does, without a warning for each kind of operation that counts nothing
-    counter = FlopAnalyzer(network, torch.zeros(1, 3, *size)).unsupported_ops_warnings(False)
+    counter = FlopAnalyzer(network, blank_image(network, size)).unsupported_ops_warnings(False)
     return float(counter.uncalled_modules_warnings(False).total())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmadm.utils.config import resolve_config, role_model_cfg
+from mmadm.utils.config import read_config, resolve_config, role_model_cfg
 from mmadm.utils.errors import ConfigError
 
 #: How a task is called in a sentence
@@ -55,7 +55,7 @@ def read_network(name: str, what: str) -> Network:
     """
     path = resolve_config(name)
     try:
-        cfg = Config.fromfile(path)
+        cfg = read_config(path)
     except (OSError, SyntaxError, ImportError, AttributeError, KeyError, NameError, TypeError, ValueError) as error:
         raise ConfigError(f'{what} {name}: cannot be read as a config ({type(error).__name__}: {error})') from error
     if 'model' not in cfg:

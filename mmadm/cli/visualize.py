@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.device import get_device
@@ -25,11 +26,11 @@ from mmadm.bench.finished_runs import load_model, run_model
 from mmadm.bench.pictures import png
 from mmadm.utils.checkpoint import write_atomically
 from mmadm.utils.cli import one_line_errors, require_writable
-from mmadm.utils.config import resolve_config
+from mmadm.utils.config import read_config, resolve_config
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.scope import use_scope
 from mmadm.visualization.distiller_maps import avatar_variances, similarity_maps
-from mmadm.visualization.overlay import SCALES, Image, heat_overlay
+from mmadm.visualization.overlay import SCALES, Image, heat_overlay, in_colours
 
 #: By what a model predicts: the stock visualizer that draws it, and how
 VISUALIZERS_OF: dict[str, tuple[str, dict[str, Any]]] = {
@@ -52,11 +53,12 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def read_images(paths: Sequence[Path]) -> dict[Path, Image]:
-    """Read every image, those of folders too.
+def read_images(paths: Sequence[Path], pipeline: Compose) -> dict[Path, Image]:
+    """Read every image, those of folders too, as the test pipeline does.
 
     Args:
         paths: Files and folders.
+        pipeline: Its first transform reads an image.
 
     Returns:
         RGB images (H, W, 3) by file.
@@ -64,6 +66,7 @@ def read_images(paths: Sequence[Path]) -> dict[Path, Image]:
     Raises:
         ConfigError: If a path does not exist, is no image, or a folder holds none.
     """
+    load = pipeline.transforms[0]
     files: list[Path] = []
     for path in paths:
         found = sorted(p for p in path.iterdir() if cv2.haveImageReader(str(p))) if path.is_dir() else [path]
@@ -74,10 +77,12 @@ def read_images(paths: Sequence[Path]) -> dict[Path, Image]:
     for path in files:
         if not path.is_file():
             raise ConfigError(f'IMAGE {path}: no such file')
-        image = cv2.imread(str(path))
-        if image is None:
-            raise ConfigError(f'IMAGE {path}: not an image that OpenCV can read')
-        images[path] = np.ascontiguousarray(image[..., ::-1])
+        try:
+            values = load(dict(img_path=str(path)))['img']
+        except Exception as error:  # each reader has errors of its own
+            name = type(load).__name__
+            raise ConfigError(f'IMAGE {path}: {name}, which begins the test pipeline, cannot read it') from error
+        images[path] = in_colours(torch.from_numpy(np.atleast_3d(values)).permute(2, 0, 1))
     return images
 
 
@@ -94,8 +99,8 @@ def test_data(cfg: Config, name: str) -> ConfigDict:
     if 'model' not in cfg:
         raise ConfigError(f'{name} has no `model`: give the config of a training')
     dataset = (cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}).get('dataset', {})
-    while 'pipeline' not in dataset and 'dataset' in dataset:  # a wrapper, such as RepeatDataset
-        dataset = dataset['dataset']
+    while 'pipeline' not in dataset and (inner := dataset.get('dataset') or dataset.get('datasets')):
+        dataset = inner[0] if isinstance(inner, list) else inner  # of ConcatDataset or a wrapper such as RepeatDataset
     if 'pipeline' not in dataset:
         raise ConfigError(f'{name} has no test_dataloader.dataset.pipeline, which says how images are prepared')
     return dataset
@@ -231,13 +236,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(arguments)
     with one_line_errors(2):
-        images = read_images(args.images)
         MMLogger.get_current_instance().setLevel('WARNING')  # mmengine tells which environment variables it read
         path = resolve_config(args.config)
-        cfg = Config.fromfile(path)
+        cfg = read_config(path)
         dataset = test_data(cfg, args.config)
         use_scope(cfg.get('default_scope'))
         known, pipeline = class_names(dataset), image_pipeline(dataset)
+        images = read_images(args.images, pipeline)
         model = load_model(cfg, args.checkpoint).to(get_device())
         inputs = {file.resolve() for file in (*images, path, Path(args.checkpoint))}
         for (file, image), folder in zip(images.items(), folders(list(images), args.out), strict=True):

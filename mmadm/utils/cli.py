@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
-from mmadm.utils.config import resolve_config
+from mmadm.utils.config import read_config, resolve_config
 from mmadm.utils.errors import CheckpointError, ConfigError, NonFiniteLossError
 
 
@@ -71,7 +71,7 @@ def load_config(args: argparse.Namespace) -> Config:
             f'--launcher={args.launcher}: mmengine gives each process a GPU, and there is none; leave it out'
         )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(resolve_config(args.config))
+    cfg = read_config(resolve_config(args.config))
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher

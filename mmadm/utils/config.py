@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from copy import deepcopy
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -14,6 +15,20 @@ from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_
 from mmadm.utils.optim_config import type_name
 
 _ROLE_KEYS = ('cfg', 'override', 'like', 'checkpoint', 'train', 'inherit')
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a config file; Windows paths in ``MMADM_DATA`` and ``MMADM_WEIGHTS`` are taken with slashes.
+
+    mmengine writes the values of environment variables into the text of a config, where a backslash escapes.
+
+    Args:
+        path: Config file.
+    """
+    for name in [name for name in os.environ if name.startswith('MMADM_')]:
+        if os.name == 'nt' or PureWindowsPath(os.environ[name]).is_absolute():
+            os.environ[name] = os.environ[name].replace('\\', '/')
+    return Config.fromfile(path)
 
 
 def resolve_config(name: str | Path) -> Path:
@@ -101,7 +116,7 @@ def _named_model(role_cfg: Mapping[str, Any]) -> dict[str, Any]:
             'a role is a model dict with `type`, or dict(cfg=<config path or pkg::config>, checkpoint=<file or URL>); '
             f'found the keys {sorted(role_cfg)}'
         )
-    loaded = Config.fromfile(resolve_config(source))
+    loaded = read_config(resolve_config(source))
     if 'model' not in loaded:
         raise ConfigError(f'cfg={str(source)!r} has no `model`.')
     model = _plain(loaded.model)

@@ -30,8 +30,21 @@ def spread_indices(length: int, count: int) -> list[int]:
 
 
 def rgb_image(item: dict[str, Any]) -> Image:
-    """The image (H, W, 3) of a packed sample, whose tensor is (3, H, W) in BGR as OpenCV reads it."""
-    return np.ascontiguousarray(item['inputs'].permute(1, 2, 0).numpy()[..., ::-1]).astype(np.uint8)
+    """The image (H, W, 3) of a packed sample, see :func:`in_colours`."""
+    return in_colours(item['inputs'])
+
+
+def in_colours(values: Tensor) -> Image:
+    """What to show (H, W, 3) of an image (C, H, W), which has its colours in BGR as OpenCV reads them.
+
+    Of one or two channels the first is shown in grey, of more than three the first three in colours. What bytes do not
+    hold, such as 16 bits or reflectances up to 1, is stretched from black to white.
+    """
+    values = values[:3].flip(0) if len(values) >= 3 else values[:1].expand(3, -1, -1)
+    low, high = values.min().item(), values.max().item()
+    if low < 0 or high > 255 or (values.is_floating_point() and high <= 1):
+        values = (values.double() - low) * (255 / max(high - low, 1e-12))
+    return np.ascontiguousarray(values.permute(1, 2, 0).numpy().astype(np.uint8))
 
 
 def colour_map(values: Tensor, low: float, high: float, colours: str = 'magma') -> Image:

@@ -3,6 +3,7 @@
 import torch
 from mmengine.analysis import get_model_complexity_info
 from mmengine.registry import MODELS, init_default_scope
+from tiny import build, segmentor
 from tiny_runs import stock_config
 
 from mmadm.bench import suites
@@ -40,6 +41,13 @@ def test_flops_are_those_of_the_deploy_role_at_the_size_of_the_test():
     assert describe('student', cfg)['facts']['flops'] == expected
     pair = describe('dml', config('bccd', 'dml'))['facts']
     assert (pair['flops'], pair['deploy']) == (expected, 'student')
+
+
+def test_flops_are_of_images_of_the_networks_own_channels():
+    cfg = segmentor()
+    one, four = (build({**cfg, 'backbone': {**cfg['backbone'], 'in_channels': n}}) for n in (1, 4))
+    stem = one.backbone.conv1.out_channels * 7 * 7 * 32 * 32  # of 7 x 7 at half of the size, for each channel
+    assert flops(four, (64, 64)) - flops(one, (64, 64)) == 3 * stem
 
 
 def test_a_pipeline_without_resize_says_nothing_about_flops():

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmadm.utils.config import role_cfgs, role_model_cfg
+from mmadm.utils.config import read_config, role_cfgs, role_model_cfg
 from mmadm.utils.errors import ConfigError
 
 PSPNET = 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
@@ -54,3 +54,18 @@ def test_override_goes_with_like():
 def test_an_override_that_does_not_fit(name, override, message):
     with pytest.raises(ConfigError, match=message):
         role_model_cfg(dict(cfg=name, override=override))
+
+
+@pytest.mark.parametrize(
+    ('written', 'root'),
+    [
+        (r'C:\Users\new\data', 'C:/Users/new/data'),
+        (r'\\server\share\11', '//server/share/11'),
+        ('D:/data', 'D:/data'),
+        ('/data/sets', '/data/sets'),
+        ('https://host/data', 'https://host/data'),
+    ],
+)
+def test_windows_paths_in_the_environment_reach_a_config(monkeypatch, repo_root, written, root):
+    monkeypatch.setenv('MMADM_DATA', written)
+    assert read_config(repo_root / 'configs/_base_/datasets/camvid.py').data_root == f'{root}/camvid'

@@ -5,12 +5,40 @@ import pytest
 import torch
 
 from mmadm.structures import SimilarityMaps
-from mmadm.visualization.overlay import SCALES, colour_map, heat_overlay, similarity_overlays, spread_indices
+from mmadm.visualization.overlay import (
+    SCALES,
+    colour_map,
+    heat_overlay,
+    in_colours,
+    similarity_overlays,
+    spread_indices,
+)
 
 
 @pytest.mark.parametrize(('length', 'count', 'indices'), [(8, 4, [1, 3, 5, 7]), (3, 1, [1]), (2, 5, [0, 1])])
 def test_indices_are_spread(length, count, indices):
     assert spread_indices(length, count) == indices
+
+
+@pytest.mark.parametrize(
+    ('values', 'shown'),
+    [
+        (torch.tensor([[1, 4], [2, 5], [3, 6]], dtype=torch.uint8), [[3, 2, 1], [6, 5, 4]]),
+        (torch.tensor([[7, 200]], dtype=torch.uint8), [[7] * 3, [200] * 3]),
+        (torch.tensor([[7, 200], [1, 2]], dtype=torch.uint8), [[7] * 3, [200] * 3]),
+        (torch.tensor([[1, 4], [2, 5], [3, 6], [9, 9], [9, 9]], dtype=torch.uint8), [[3, 2, 1], [6, 5, 4]]),
+        (torch.tensor([[1.0, 4.0], [2.9, 5.0], [255.0, 6.0]]), [[255, 2, 1], [6, 5, 4]]),
+        (torch.tensor([[1000, 61000]], dtype=torch.int32), [[0] * 3, [255] * 3]),
+        (torch.tensor([[-1.0, 3.0, 0.0]]), [[0] * 3, [255] * 3, [63] * 3]),
+        (torch.tensor([[0.25, 0.75]]), [[0] * 3, [255] * 3]),
+        (torch.tensor([[0.5, 0.5]]), [[0] * 3, [0] * 3]),
+    ],
+    ids=['colours', 'grey', 'two', 'five', 'floats', '16 bits', 'negative', 'reflectances', 'constant'],
+)
+def test_images_of_any_channels_are_shown(values, shown):
+    image = in_colours(values[:, None])
+    assert image.dtype == np.uint8
+    assert image.tolist() == [shown]
 
 
 def test_colour_map_spans_low_to_high_and_clamps():

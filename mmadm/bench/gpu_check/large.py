@@ -15,7 +15,7 @@ from mmadm.bench.gpu_check.detectors import detection_batch
 from mmadm.bench.gpu_check.detectors import detector as small_detector
 from mmadm.bench.gpu_check.networks import Batch, segmentation_batch, segmentor
 from mmadm.bench.measured_models import Learner, built
-from mmadm.utils.config import role_model_cfg, without_pretrained
+from mmadm.utils.config import read_config, role_model_cfg, without_pretrained
 
 ROOT = Path(__file__).parents[3] / 'configs'
 SEGMENTATION, DETECTION = 'pspnet_r101-d8_r18-d8_4xb2-80k_cityscapes-512x1024', 'retinanet_r101_r50_fpn'
@@ -78,7 +78,7 @@ def load(task: Task, method: str, tiny: bool) -> Config:
         method: Name of the method.
         tiny: Whether roles become so small that a CPU trains them in no time.
     """
-    cfg = Config.fromfile(ROOT / task.configs[method])
+    cfg = read_config(ROOT / task.configs[method])
     for name, role in cfg.model.roles.items():
         if 'like' in role:
             continue
