@@ -10,9 +10,8 @@ import pytest
 import tiny_det
 import torch
 import torch.nn.functional as F
-from mmcv.transforms import BaseTransform
 from mmengine.config import Config
-from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from tiny import CLASSES
 from tiny_runs import NAMES, role_config, stock_config
 
@@ -191,37 +190,6 @@ def test_detectors_get_boxes_with_scores_and_maps_without_the_padding_of_their_p
     expected = heat_overlay(image, similarity, *SCALES['similarity'])
     assert np.abs(read(tmp_path / 'b/adm_feats_2_0_similarity.png').astype(int) - expected).max() <= 2
     assert {f'b/transfer_logits_{level}_avatars.png' for level in range(5)} <= written(tmp_path)
-
-
-@TRANSFORMS.register_module()
-class LoadArray(BaseTransform):
-    """Reads a multispectral image, as a user may write it."""
-
-    def transform(self, results):
-        results['img'] = np.load(results['img_path'])
-        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
-        return results
-
-
-@pytest.mark.parametrize('channels', [1, 2, 5])
-def test_images_of_other_channels_are_drawn(channels, folder, tmp_path):
-    cfg = role_config(folder / 'nowhere')
-    for role in (cfg.model.roles.student, cfg.model.roles.teacher.cfg):
-        role.backbone.in_channels = channels
-        role.data_preprocessor.update(mean=[0.5] * channels, std=[0.2] * channels, bgr_to_rgb=False)
-    cfg.test_dataloader.dataset.pipeline[0] = dict(type='LoadArray')
-    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[cfg.test_dataloader.dataset])
-    save(cfg, tmp_path, 'many')
-    values = np.random.default_rng(0).random((32, 48, channels), dtype=np.float32)
-    np.save(tmp_path / 'a.npy', values)
-    run(tmp_path / 'many.py', tmp_path / 'many.pth', tmp_path / 'a.npy', '--out', tmp_path / 'out')
-    pictures = written(tmp_path / 'out')
-    assert {'a/prediction_student.png', 'a/prediction_teacher.png', *(f'a/{name}.png' for name in MAPS)} == pictures
-    # four tenths of the image, in grey or its first three channels, show through the class map
-    shown = read(tmp_path / 'out/a/prediction_student.png').astype(float)
-    bands = values[..., 2::-1] if channels > 2 else values[..., :1].repeat(3, axis=2)
-    stretched = (bands - bands.min()) / (bands.max() - bands.min()) * 255
-    assert np.corrcoef(shown.ravel(), stretched.ravel())[0, 1] > 0.5
 
 
 def refused(capsys, *arguments: str | Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import tiny
 import tiny_det
@@ -78,7 +80,7 @@ def test_without_a_labelled_pixel_class_scores_teach_nothing(distiller):
 @pytest.mark.parametrize('distiller', OF_FEATURES.values(), ids=OF_FEATURES)
 def test_features_teach_without_labels_as_with_them(distiller):
     model = tiny.distillation(distillers=[distiller])
-    with_labels = losses_of(model, tiny.batch())
+    with_labels = losses_of(deepcopy(model), tiny.batch())
     losses = losses_of(model, unlabelled(tiny.batch()))
     for key, value in losses.items():
         assert torch.isfinite(value).all(), key
