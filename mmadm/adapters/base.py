@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-import torch
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
@@ -98,18 +97,18 @@ class Adapter(ABC):
         """Run only as much of the network as the taps need: no loss, no head beyond the last tap.
 
         Args:
-            model: The role's network, in eval mode.
+            model: The role's network; in training mode if it learns from its taps alone.
             inputs: Preprocessed images of shape (N, C, H, W).
             taps: The taps to read.
             data_samples: Stock data samples; only their meta information is read.
 
         Returns:
-            The taps, without gradient.
+            The taps.
 
         Raises:
             ConfigError: If a module exists but is not called as a module, such as a whole decode head.
         """
-        with torch.no_grad(), tapped(model, self._readings(model, taps)) as collected:
+        with tapped(model, self._readings(model, taps)) as collected:
             self._run(model, inputs, data_samples, taps)
         samples = [] if data_samples is None else data_samples
         area = batch_area(inputs, samples)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
@@ -97,7 +96,7 @@ class DenseAdapter(Adapter):
         named = {Tap(self.name, base): self._named[base] for base in ('logits', 'boxes') if base in self._named}
         inside = {tap: Reading((tap.base,)) for tap in taps if tap.base.startswith('bbox_head.')}
         if named and inside:
-            with torch.no_grad(), tapped(model, {**named, **inside}) as seen:
+            with tapped(model, {**named, **inside}) as seen:
                 self._head(model)(model.extract_feat(blank_image(model, size)))
             for tap in inside:
                 for other in named:

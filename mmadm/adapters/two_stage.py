@@ -85,7 +85,7 @@ class TwoStageAdapter(Adapter):
         if not asked:
             return super().features(model, inputs, taps, data_samples)
         parts = {path.partition('.')[0] for reading in rest.values() for path in reading.paths}
-        with torch.no_grad(), tapped(model, rest) as collected:
+        with tapped(model, rest) as collected:
             levels = model.extract_feat(inputs)
             self._run_heads(model, levels, data_samples, parts)
         area = batch_area(inputs, data_samples or [])

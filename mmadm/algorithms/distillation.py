@@ -21,6 +21,7 @@ from mmadm.algorithms.preprocessor import RolePreprocessor
 from mmadm.algorithms.role_runner import RoleRunner, wanted_taps
 from mmadm.algorithms.roles import build_roles, check_names
 from mmadm.algorithms.shared_prefix import copied_roles, copy_weights
+from mmadm.algorithms.taught_roles import leave_alone, taught_roles
 from mmadm.distillers import Distiller
 from mmadm.registry import MODELS
 from mmadm.structures import RoleFacts, RoleOutput, Step, is_loss
@@ -40,7 +41,8 @@ class Distillation(BaseModel):
     Args:
         roles: By name: a full model dict, or ``dict(cfg=<path | pkg::path | model dict>, checkpoint=<file | URL>)``;
             ``like=<role>`` instead of ``cfg`` copies another role's network and checkpoint, ``train=[<module>, ...]``
-            lets only these modules learn, ``inherit=dict(<role>=[<module>, ...])`` starts with modules of another role.
+            lets only these modules learn, ``inherit=dict(<role>=[<module>, ...])`` starts with modules of another role,
+            ``task_loss=False`` lets it learn from distillers alone.
         distillers: Configs of distillers; none trains the roles side by side.
         frozen: Roles that only teach: in eval as a whole, without gradient, loss or needless heads.
         deploy: Role that ``predict`` runs and that is exported.
@@ -95,11 +97,14 @@ class Distillation(BaseModel):
         self.distillers: Any = nn.ModuleDict(parts)
         self.connectors: Any = nn.ModuleDict()
         self._connector_owner: dict[tuple[str, str], str] = {}
-        self._runner = RoleRunner(built, adapters, self.frozen, teacher_precision(teacher_dtype))
+        self._taught = taught_roles(roles, self.frozen)
+        self._runner = RoleRunner(built, adapters, self.frozen, teacher_precision(teacher_dtype), self._taught)
         with untouched_generators():  # connectors are drawn, too
             self._bind_distillers()
         self.heirs = bequests(self.roles, roles, self.frozen, self.origins)
         self.frozen_roles = settle_weights(self, adapters, wanted_taps(parts.values()), self._parts)
+        for name in self._taught:
+            leave_alone(name, self.roles[name], adapters[name], parts.values())
         if compile:
             self._runner.compile_frozen(wanted_taps(parts.values()))
         self.register_load_state_dict_pre_hook(_rename_former)
@@ -234,8 +239,8 @@ class Distillation(BaseModel):
         return frozenset(role for distiller in self.distillers.values() for role in distiller.may_pause)
 
     def check_data(self, dataset: Any) -> None:
-        """Check a training set's labels against every trainable role; ConfigError names the file."""
-        check_labels({name: self.roles[name] for name in self.trainable}, dataset)
+        """Check a training set's labels against every role with a task loss; ConfigError names the file."""
+        check_labels({name: self.roles[name] for name in self.trainable if name not in self._taught}, dataset)
 
     def facts(self) -> dict[str, RoleFacts]:
         """What a dry run on a blank image finds out about every role that a distiller looks at."""

@@ -1,9 +1,10 @@
-"""Run every role on a batch: frozen ones up to their taps, trainable ones with their task losses."""
+"""Run every role on a batch: frozen ones up to their taps, trainable ones with their task losses if they have any."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,8 @@ from mmadm.algorithms.frozen import compile_around, lowered
 from mmadm.algorithms.partly_trained import set_mode
 from mmadm.algorithms.shared_prefix import Prefix, fed_from, recorded, replayed, shared_paths
 from mmadm.distillers import Distiller
-from mmadm.structures import RoleFacts, RoleOutput, Tap
+from mmadm.structures import GroundTruth, RoleFacts, RoleOutput, Tap
+from mmadm.utils.eval_mode import as_in_training
 from mmadm.utils.random import role_stream
 
 #: Side of the square image of the dry run in pixels: enough for output stride 32 and pyramid pooling
@@ -41,16 +43,18 @@ class RoleRunner:
         adapters: By role.
         frozen: Roles that only teach.
         teacher_dtype: Precision in which these run; None leaves it.
+        taught: Roles that learn from distillers alone, without their task loss.
     """
 
     def __init__(
         self, roles: nn.ModuleDict, adapters: Mapping[str, Adapter], frozen: Sequence[str],
-        teacher_dtype: torch.dtype | None,
+        teacher_dtype: torch.dtype | None, taught: Collection[str] = (),
     ) -> None:  # fmt: skip
         self._roles = roles
         self._adapters = adapters
         self._frozen = frozen
         self._dtype = teacher_dtype
+        self._taught = taught
         self._prefixes: dict[str, Prefix] = {}
 
     def dry_run(
@@ -65,15 +69,17 @@ class RoleRunner:
         """
         facts = {}
         for name, wanted in taps.items():
-            role = self._roles[name].eval()
-            run = partial(self._adapters[name].probe, role, DRY_RUN_SIZE, wanted)
-            facts[name] = run()
-            if name in copies:
-                paths = shared_paths(role, run, self._adapters[name].paths(role, wanted))
-                source = copies[name]
-                self._prefixes[name] = Prefix(source, (self._roles[source], role), paths, parts[name])
-            if name not in self._frozen:
-                set_mode(role, parts[name], True)
+            role = self._roles[name]
+            set_mode(role, parts[name], name not in self._frozen)
+            run = torch.no_grad()(partial(self._adapters[name].probe, role, DRY_RUN_SIZE, wanted))
+            with as_in_training(role):
+                facts[name] = run()
+                if name in copies:
+                    paths = shared_paths(role, run, self._adapters[name].paths(role, wanted))
+                    source = copies[name]
+                    self._prefixes[name] = Prefix(source, (self._roles[source], role), paths, parts[name])
+            if name in self._taught:  # labels do not count for it
+                facts[name] = replace(facts[name], output=replace(facts[name].output, truth=GroundTruth()))
         return facts
 
     def compile_frozen(self, taps: Taps) -> None:
@@ -107,9 +113,11 @@ class RoleRunner:
                     role_stream(names.index(name), iteration),
                     replayed(role, prefix, self._dtype and torch.float32),
                 ):
-                    outputs[name] = self._adapters[name].loss(role, inputs[name], data_samples[name], wanted)
+                    run = self._adapters[name].features if name in self._taught else self._adapters[name].loss
+                    outputs[name] = run(role, inputs[name], taps=wanted, data_samples=data_samples[name])
             elif wanted:
                 with (
+                    torch.no_grad(),
                     lowered(self._dtype, inputs[name].device),
                     recorded(role, fed_from(self._prefixes, name)) as computed[name],
                 ):

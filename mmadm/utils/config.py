@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from copy import deepcopy
 from importlib.util import find_spec
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -14,7 +14,7 @@ from mmengine.config import Config, ConfigDict
 from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_list
 from mmadm.utils.optim_config import type_name
 
-_ROLE_KEYS = ('cfg', 'override', 'like', 'checkpoint', 'train', 'inherit')
+_ROLE_KEYS = ('cfg', 'override', 'like', 'checkpoint', 'train', 'inherit', 'task_loss')
 
 
 def read_config(path: str | Path) -> Config:
@@ -26,8 +26,7 @@ def read_config(path: str | Path) -> Config:
         path: Config file.
     """
     for name in [name for name in os.environ if name.startswith('MMADM_')]:
-        if os.name == 'nt' or PureWindowsPath(os.environ[name]).is_absolute():
-            os.environ[name] = os.environ[name].replace('\\', '/')
+        os.environ[name] = os.environ[name].replace('\\', '/')
     return Config.fromfile(path)
 
 
@@ -195,6 +194,8 @@ def _check_keys(where: str, role_cfg: Mapping[str, Any], known: tuple[str, ...] 
         require_dict(f'{where}.inherit', inherited, "dict(teacher=['neck', 'bbox_head'])")
         for source, modules in inherited.items():
             require_list(f'{where}.inherit.{source}', modules)
+        if not isinstance(role_cfg.get('task_loss', True), bool):
+            raise ConfigError(f'{where}.task_loss={role_cfg["task_loss"]!r}: must be True or False')
         if isinstance(role_cfg.get('cfg'), Mapping):
             _check_keys(f'{where}.cfg', role_cfg['cfg'], known=('cfg',))
 

@@ -1,10 +1,11 @@
-"""Run a network in eval mode without leaving a trace."""
+"""Run a network beside its training without leaving a trace."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -25,3 +26,31 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+@contextmanager
+def as_in_training(module: nn.Module) -> Iterator[None]:
+    """Let modules made of others act as in training for the block: some put out other levels there, such as DDRNet.
+
+    What is innermost or torch's own (it normalises, or drops) is in eval: a single image has no statistics. Afterwards
+    every mode and buffer is what it was.
+
+    Args:
+        module: A network in the mode that is meant.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    inner = [
+        (part, part.training)
+        for part in module.modules()
+        if type(part).__module__.startswith('torch.') or not any(True for _ in part.children())
+    ]
+    try:
+        for part, _ in inner:
+            part.training = False
+        yield
+    finally:
+        for part, mode in inner:
+            part.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

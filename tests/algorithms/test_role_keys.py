@@ -12,9 +12,10 @@ from mmadm.utils.errors import ConfigError
         (dict(cfg=segmentor(4), chekpoint='x.pth'), r"\.chekpoint: unknown; did you mean 'checkpoint'\?"),
         (
             dict(like='teacher', backbone={}),
-            r"\.backbone: unknown; valid: 'cfg', 'override', 'like', 'checkpoint', 'train', 'inherit'",
+            r"\.backbone: unknown; valid: 'cfg', 'override', 'like', 'checkpoint', 'train', 'inherit', 'task_loss'",
         ),
         (dict(cfg=dict(cfg=segmentor(4), checkpoint='x.pth')), r"\.cfg\.checkpoint: unknown; valid: 'cfg'"),
+        (dict(cfg=segmentor(4), task_loss=0), r'\.task_loss=0: must be True or False'),
         (dict(cfg=segmentor(4), train='decode_head'), r"\.train='decode_head': must be a list: \['decode_head'\]"),
         (dict(cfg=segmentor(4), inherit='teacher'), r"\.inherit='teacher': must be a dict, such as dict\(teacher=\[.*"),
         (dict(cfg=segmentor(4), inherit=dict(t='neck')), r"\.inherit\.t='neck': must be a list: \['neck'\]"),
