@@ -12,7 +12,7 @@ kd = dict(
     learner='student',
     at='logits',
     loss=dict(type='KLDivergence', tau=1.0),
-    weight=3 * 1.0,  # one for each level; Transfer takes the mean over the three
+    weight=1.0,
 )
 model = dict(
     type='mmadm.Distillation',

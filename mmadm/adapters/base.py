@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mmadm.adapters.blank_image import blank_image, blank_samples
-from mmadm.adapters.detection import ground_truth
+from mmadm.adapters.detection import ground_truth, no_objects
 from mmadm.adapters.taps import Reading, overwritten, stride_of, tapped
 from mmadm.structures import BatchArea, GroundTruth, Kind, RoleFacts, RoleOutput, Tap, TapOutput
 from mmadm.utils.errors import ConfigError, near_matches
@@ -186,7 +187,8 @@ class Adapter(ABC):
         ) from failed
 
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
-        return self.features(model, blank_image(model, size), taps, blank_samples(1, size))
+        found = self.features(model, blank_image(model, size), taps, blank_samples(1, size))
+        return replace(found, truth=no_objects())
 
     @abstractmethod
     def _lacks(self, model: nn.Module, tap: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from mmadm.structures import GroundTruth
@@ -25,3 +26,8 @@ def ground_truth(data_samples: list[Any]) -> GroundTruth:
     instances = [sample.gt_instances for sample in data_samples]
     boxes = [getattr(objects.bboxes, 'tensor', objects.bboxes) for objects in instances]
     return GroundTruth(boxes=boxes, box_labels=[objects.labels for objects in instances])
+
+
+def no_objects() -> GroundTruth:
+    """What is known of an image without objects, such as that of a dry run."""
+    return GroundTruth(boxes=[torch.zeros(0, 4)], box_labels=[torch.zeros(0, dtype=torch.long)])

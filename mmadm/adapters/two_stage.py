@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter, batch_area
-from mmadm.adapters.blank_image import blank_image, blank_samples
 from mmadm.adapters.detection import feats_path
 from mmadm.adapters.taps import Reading, tapped
 from mmadm.registry import ADAPTERS
@@ -106,7 +105,7 @@ class TwoStageAdapter(Adapter):
 
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         """Read taps on one blank image; its regions are the whole image."""
-        found = self.features(model, blank_image(model, size), taps, blank_samples(1, size))
+        found = super()._probe(model, size, taps)
         height, width = size
         rois = torch.tensor([[0.0, 0.0, 0.0, width, height]])
         scored = {tap: self.score_regions(model, found, rois, tap) for tap in taps if self.scores_regions(tap)}

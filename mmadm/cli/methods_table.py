@@ -75,7 +75,6 @@ def together(kind: str, **options: Any) -> dict[str, Any]:
 #: Dropout of 0.1 and four avatars; the paper publishes the dropout
 AVATARS = {'num': 4, 'perturbation': {'type': 'Dropout', 'p': 0.1}}
 KD = transfer('logits', 'KLDivergence', tau=1.0)
-KD_DETECTION = transfer('logits', 'KLDivergence', EachLevel(1.0), tau=1.0)
 DML = together('MutualLearning')
 ADM = {'type': 'mmadm.ADM', 'student': 'student', 'teacher': 'teacher'}
 ADM_SEGMENTATION = {**ADM, 'at': 'backbone[-1]', 'consensus': 30.0, 'divergence': 0.1, 'tau': 0.5}
@@ -147,7 +146,7 @@ METHODS: dict[str, Method] = {
             **NO_QUERIES,
             'segmentation': Recipe((KD,), "CIRKD's program for Cityscapes"),
             'two_stage': Recipe((KD,), OURS),
-            'detection': Recipe((KD_DETECTION,), OURS),
+            'detection': Recipe((KD,), OURS),
         },
     ),
     'dkd': Method(

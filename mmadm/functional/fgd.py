@@ -51,7 +51,7 @@ def fgd_attention(feature: Tensor, tau: float = 0.5, mask: Tensor | None = None)
 
 
 def fgd_masks(
-    boxes: Sequence[Tensor], image_size: tuple[int, int], map_size: tuple[int, int], mask: Tensor | None = None
+    boxes: Sequence[Tensor], image_size: tuple[float, float], map_size: tuple[int, int], mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Weights of the cells of a map that lie in a box, and of all others (paper, equations 2 and 3).
 
@@ -79,7 +79,7 @@ def fgd_masks(
     return foreground, outside / outside.sum(dim=(1, 2), keepdim=True).clamp(min=1)
 
 
-def _of_smallest_box(boxes: Tensor, image_size: tuple[int, int], map_size: tuple[int, int]) -> Tensor:
+def _of_smallest_box(boxes: Tensor, image_size: tuple[float, float], map_size: tuple[int, int]) -> Tensor:
     """The largest value of any box at each cell (H, W), 0 in none."""
     inside, values = [], torch.ones(len(boxes), device=boxes.device)
     for axis, start, end in ((0, 1, 3), (1, 0, 2)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny_det
 import torch
 from reached_weights import reached
 from tiny import batch, distillation, segmentor
@@ -43,8 +44,16 @@ DISTILLERS = {
     'stock loss': [dict(type='Transfer', source='teacher', learner='student', at='logits',
                         loss=dict(type='mmdet.SmoothL1Loss'))],
 }  # fmt: skip
+#: Methods of detectors, by name: the family of both roles and the distillers; every source is trainable
+DETECTORS = {
+    'FGD': ('retinanet', [dict(type='FGD')]),
+}
 #: What an entry of `optim_wrapper` that is no role owns
 OWN = {'fusion': ('ffsd.head', 'ffsd.fuse'), 'self_distillation': ('ffsd.chain',)}
+
+
+#: What task losses of detectors are called
+STOCK = ('.loss_cls', '.loss_bbox', '.loss_centerness', '.loss_dfl')
 
 
 def registered(base):
@@ -55,14 +64,15 @@ def registered(base):
 
 def test_every_registered_loss_and_distiller_is_looked_at():
     assert registered(DistillationLoss) == set(TRANSFERS)
-    kinds = {part['type'] for parts in DISTILLERS.values() for part in parts} | {'Transfer'}
+    every = [*DISTILLERS.values(), *(parts for _, parts in DETECTORS.values())]
+    kinds = {part['type'] for parts in every for part in parts} | {'Transfer'}
     assert registered(Distiller) == kinds
 
 
-def check(model, least=1):
+def check(model, data, least=1):
     """Every loss of a distiller moves its learner, its connectors, and nobody else."""
-    losses = model(**model.data_preprocessor(batch(), True), mode='loss')
-    stock = {key for key in losses if '.decode.' in key or '.aux' in key}
+    losses = model(**model.data_preprocessor(data, True), mode='loss')
+    stock = {key for key in losses if '.decode.' in key or '.aux' in key or key.endswith(STOCK)}
     looked = 0
     for key in set(losses) - stock:
         learner, _, name = key.partition('.')
@@ -85,7 +95,7 @@ def test_a_transfer_from_a_role_that_learns_moves_the_learner_alone(loss, tmp_pa
         torch.save({'0': torch.randn(2, 64)}, tmp_path / 'tokens.pth')
         cfg['tokens'] = str(tmp_path / 'tokens.pth')
     check(distillation(roles=PAIR, distillers=[dict(type='Transfer', source='teacher', learner='student', loss=cfg,
-                                                    **options)]))  # fmt: skip
+                                                    **options)]), batch())  # fmt: skip
 
 
 @pytest.mark.parametrize('name', sorted(DISTILLERS))
@@ -96,4 +106,10 @@ def test_each_loss_of_a_distiller_moves_its_learner_alone(name):
     elif 'three' in name or name == 'SOKD':
         roles['third'] = segmentor(8)
         frozen = ['third'] if name == 'SOKD' else []
-    check(distillation(roles=roles, frozen=frozen, distillers=DISTILLERS[name]))
+    check(distillation(roles=roles, frozen=frozen, distillers=DISTILLERS[name]), batch())
+
+
+@pytest.mark.parametrize('name', sorted(DETECTORS))
+def test_each_loss_of_a_distiller_of_detectors_moves_its_learner_alone(name):
+    family, distillers = DETECTORS[name]
+    check(tiny_det.distillation(family, distillers=distillers), tiny_det.batch())
