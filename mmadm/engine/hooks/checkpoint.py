@@ -18,6 +18,10 @@ from mmadm.utils.export import extract_role, leave_out_role, role_file
 from mmadm.utils.unwrap import unwrapped
 
 
+#: Entry of a checkpoint: names of the files that go when it is there
+REPLACED = 'mmadm_replaced_checkpoints'
+
+
 @HOOKS.register_module()
 class RoleCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook`` for a model of several roles; a stock model works too.
@@ -46,16 +50,19 @@ class RoleCheckpointHook(CheckpointHook):
         self._record: dict[str, Any] | None = None
         self._deploy: str | None = None
         self._with_role_file: set[str] = set()
+        self._left: list[str] = []
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Take the generator states."""
+        """Take the generator states, and what a crash may have kept from being removed."""
         self._generators.after_load_checkpoint(checkpoint)
+        self._left = [Path(name).name for name in checkpoint.pop(REPLACED, [])]
 
     def before_train(self, runner: Runner) -> None:
         """Find the deploy role and the folder."""
         model = unwrapped(runner.model)
         self._deploy = getattr(model, 'deploy', None)
         super().before_train(runner)
+        self.file_backend.to_remove += [str(Path(self.out_dir) / name) for name in self._left]
         self._remove_replaced()
         if is_main_process():
             remove_leftovers(self.out_dir)
@@ -86,6 +93,8 @@ class RoleCheckpointHook(CheckpointHook):
         """
         if self._record is not None:
             checkpoint[KEY] = self._record
+        if self.file_backend.to_remove:
+            checkpoint[REPLACED] = [Path(path).name for path in self.file_backend.to_remove]
         if self._deploy is None:
             return
         for path in self._tracked() - self._with_role_file:
