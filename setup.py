@@ -25,7 +25,8 @@ EXTRAS = {
         'onedl-mmdetection>=3.5.1',
         'onedl-mmsegmentation>=1.4.2',
     ],
-    'dev': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'pre-commit'],
+    'onnx': ['onnx'],
+    'dev': ['onnx', 'onnxruntime', 'pytest', 'pytest-xdist', 'ruff', 'mypy', 'pre-commit'],
 }
 
 

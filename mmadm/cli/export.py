@@ -12,6 +12,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmadm.algorithms.tokens import trained_tokens
+from mmadm.cli.onnx_file import write_onnx
 from mmadm.utils.checkpoint import write_checkpoint
 from mmadm.utils.cli import one_line_errors
 from mmadm.utils.errors import CheckpointError, ConfigError
@@ -25,12 +26,14 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--role', help='name of the role')
     parser.add_argument('--out', type=Path, metavar='FILE', help='stock checkpoint to write')
     parser.add_argument('--config-out', type=Path, metavar='FILE.py', help='stock config to write')
+    parser.add_argument('--onnx', type=Path, metavar='FILE.onnx', help='network to write for other runtimes')
+    parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='of the images of --onnx')
     parser.add_argument('--tokens', type=Path, metavar='FILE', help='tokens to write')
     args = parser.parse_args(arguments)
-    if args.tokens is not None and (args.role or args.out or args.config_out):
+    if args.tokens is not None and (args.role or args.out or args.config_out or args.onnx):
         parser.error('--tokens stands alone: a token training has no role to export')
-    if args.tokens is None and not (args.role and args.out):
-        parser.error('give --role and --out, or --tokens')
+    if args.tokens is None and not (args.role and (args.out or args.onnx)):
+        parser.error('give --role with --out or --onnx, or --tokens')
     return args
 
 
@@ -59,17 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.tokens is not None:
             export_tokens(Path(args.checkpoint), args.tokens)
             return
-        if args.out.resolve() == Path(args.checkpoint).resolve():
-            raise ConfigError(f'--out={args.out} is the input: choose another file')
+        for option, out in (('--out', args.out), ('--onnx', args.onnx)):
+            if out is not None and out.resolve() == Path(args.checkpoint).resolve():
+                raise ConfigError(f'{option}={out} is the input: choose another file')
         checkpoint = read_role(args.checkpoint, args.role)
         cfg = None
-        if args.config_out is not None:
+        if args.config_out is not None or args.onnx is not None:
             if 'cfg' not in checkpoint['meta']:
-                raise CheckpointError(f'{args.checkpoint} holds no config to make {args.config_out} from')
+                raise CheckpointError(f'{args.checkpoint} holds no config to make {args.config_out or args.onnx} from')
             cfg = role_config(Config.fromstring(checkpoint['meta']['cfg'], '.py'), args.role)
-        write_checkpoint(checkpoint, args.out)
-        print(f'{args.out}: role {args.role!r}, {len(checkpoint["state_dict"])} tensors')
-        if cfg is not None:
+        if args.onnx is not None:
+            print(f'{args.onnx}: {write_onnx(cfg, checkpoint["state_dict"], args.onnx, args.size)}')
+        if args.out is not None:
+            write_checkpoint(checkpoint, args.out)
+            print(f'{args.out}: role {args.role!r}, {len(checkpoint["state_dict"])} tensors')
+        if args.config_out is not None:
             args.config_out.parent.mkdir(parents=True, exist_ok=True)
             cfg.dump(args.config_out)
             print(f'{args.config_out}: its stock config')
