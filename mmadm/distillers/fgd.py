@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmadm.distillers.base import Distiller, Facts
@@ -109,12 +110,14 @@ class FGD(Distiller):
         """Return ``<learner>.loss_fgd_<term>`` for each term with a weight; see :class:`Distiller`."""
         sums: dict[str, list[Tensor]] = {name: [] for name, weight in self.weights.items() if weight}
         learner = outputs[self.learner]
+        boxes = learner.truth.boxes
+        assert boxes is not None  # a learner without them is refused
         for edge in self._edges:
             pairs, grids = paired(edge, outputs, step.connectors), levels_of(edge, outputs)[1]
             for level, (pair, grid) in enumerate(zip(pairs, grids, strict=True)):
                 own, other, mask = pair.learner, pair.source.detach(), pair.context.mask
                 # the boxes are pixels of the learner's input, all images one size with the padding
-                masks = fgd_masks(learner.truth.boxes, grid.extent_in(learner.area), grid.cells, mask)
+                masks = fgd_masks(boxes, grid.extent_in(learner.area), grid.cells, mask)
                 features = fgd_feature_distance(own, other, *masks, self.tau, mask)
                 terms = dict(zip(('foreground', 'background'), features, strict=True))
                 if 'attention' in sums:
@@ -122,10 +125,12 @@ class FGD(Distiller):
                 if 'relation' in sums:
                     key = level_key(edge, level, len(pairs))
                     blocks = [step.connectors[f'{key}_{side}'] for side in (OWN, OTHER)]
-                    contexts = (block(values, mask) for block, values in zip(blocks, (own, other), strict=True))
-                    terms['relation'] = generation_distance(*contexts, mask)
+                    terms['relation'] = generation_distance(blocks[0](own, mask), blocks[1](other, mask), mask)
                 for name, found in sums.items():
                     found.append(terms[name])
         return DistillerOutput(
-            {f'{self.learner}.loss_fgd_{name}': self.weights[name] * sum(found) for name, found in sums.items()}
+            {
+                f'{self.learner}.loss_fgd_{name}': self.weights[name] * torch.stack(found).sum()
+                for name, found in sums.items()
+            }
         )

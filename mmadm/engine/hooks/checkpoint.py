@@ -17,7 +17,6 @@ from mmadm.utils.errors import ConfigError, near_matches
 from mmadm.utils.export import extract_role, leave_out_role, role_file
 from mmadm.utils.unwrap import unwrapped
 
-
 #: Entry of a checkpoint: names of the files that go when it is there
 REPLACED = 'mmadm_replaced_checkpoints'
 
