@@ -11,6 +11,7 @@ from tiny_runs import role_config, write_images
 from mmadm.bench import measured_models, step_cost
 from mmadm.bench.command import main
 from mmadm.bench.time_and_memory import OWN, WHOLE, Part, time_ratios
+from mmadm.structures import Tap
 
 CPU = torch.device('cpu')
 
@@ -60,7 +61,7 @@ def test_the_parts_do_what_their_rows_say(data):
                 lambda module, args, out, name=(role, part): seen.append((*name, torch.is_grad_enabled()))
             )
     start = {key: value.clone() for key, value in whole.model.named_parameters()}
-    step_cost.prefix(cfg, whole.model, 'teacher', ['backbone.layer4'], batches)(0)()
+    step_cost.prefix(cfg, whole.model, 'teacher', [Tap('teacher', 'backbone.layer4')], batches)(0)()
     assert seen == [('teacher', 'backbone', False)]
     seen.clear()
     found = step_cost.watched_step(whole, batches[0], CPU)
