@@ -162,7 +162,7 @@ def prefix(
         inputs, samples = data['inputs'][role], data['data_samples'][role]
 
         def run() -> None:
-            with lowered(dtype, inputs.device):
+            with torch.no_grad(), lowered(dtype, inputs.device):  # as a training runs it
                 adapter.features(network, inputs, taps, samples)
 
         return run
