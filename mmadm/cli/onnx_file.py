@@ -49,7 +49,8 @@ def write_onnx(cfg: Config, state: Mapping[str, Tensor], out: Path, size: Sequen
         What goes in and out, as text.
 
     Raises:
-        ConfigError: If the network is of another kind, no size is known, or the package ``onnx`` is missing.
+        ConfigError: If the network is of another kind or has an operator that ONNX lacks, no size is known, or the
+            package ``onnx`` is missing.
         CheckpointError: If the weights are of another network.
     """
     kinds = set(families(cfg.model))
@@ -71,7 +72,11 @@ def write_onnx(cfg: Config, state: Mapping[str, Tensor], out: Path, size: Sequen
         axes = {name: {0: 'images'} for name in ('images', *outputs)}
         # the exporter by tracing: that by torch.export would need a further package
         options: dict[str, Any] = {'input_names': ['images'], 'output_names': outputs, 'dynamic_axes': axes}
-        torch.onnx.export(maps, (images,), buffer, opset_version=17, dynamo=False, **options)
+        try:
+            torch.onnx.export(maps, (images,), buffer, opset_version=17, dynamo=False, **options)
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = str(error).strip().partition('\n')[0]
+            raise ConfigError(f'--onnx: torch cannot write {cfg.model.type} at {tuple(size)}: {reason}') from error
         write_atomically(buffer.getvalue(), out)
     means = [getattr(preprocessor, name, None) for name in ('mean', 'std')]
     told = ', '.join(f'{value:.4g}' for part in means if part is not None for value in part.flatten().tolist())
