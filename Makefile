@@ -20,11 +20,12 @@ PIP_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/n
 export PIP_FIND_LINKS := $(strip $(PIP_FIND_LINKS) ../shared/wheels)
 endif
 
-.PHONY: help install demo test lint weights campaign
+.PHONY: help install demo test extras lint weights campaign
 
 help:
 	@echo 'make demo     train plain, DML and ADM on generated streets; prints a table, writes work_dirs/demo/report.html'
 	@echo 'make test     run the tests'
+	@echo 'make extras   put MMPretrain and timm into .extras, for the tests that need them'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make install  install what is missing and mmadm itself (editable)'
 	@echo 'make campaign mutate configs, and count raw tracebacks (minutes)'
@@ -40,6 +41,11 @@ install: $(PY)
 
 demo: install
 	$(PY) tools/demo.py
+
+# the tests of classifiers and foundation models are skipped without it
+extras: .extras
+.extras: tests/extras.txt | $(PY)
+	$(PY) -m pip install -q --no-deps --upgrade --target $@ -r $< && touch $@
 
 test: $(PY)
 	@$(INSTALL) --dev

@@ -26,6 +26,8 @@ EXTRAS = {
         'onedl-mmsegmentation>=1.4.2',
     ],
     'onnx': ['onnx'],
+    'classification': ['mmpretrain>=1.2.0,<2'],
+    'onedl-classification': ['onedl-mmpretrain>=1.3.6'],
     'dev': ['onnx', 'onnxruntime', 'pytest', 'pytest-xdist', 'ruff', 'mypy', 'pre-commit'],
 }
 

@@ -143,12 +143,14 @@ class GroundTruth:
         ignore_index: The id of pixels without a label.
         boxes: Boxes (n, 4) of each image as (x1, y1, x2, y2) in pixels; None where a task has none.
         box_labels: Class ids (n,) of each of them.
+        image_labels: Class id of each image (N,), or where it may have several classes bool (N, K); None likewise.
     """
 
     labels: Tensor | None = None
     ignore_index: int = 255
     boxes: list[Tensor] | None = None
     box_labels: list[Tensor] | None = None
+    image_labels: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ MAY_IMPORT = {
 CORE = set(MAY_IMPORT)
 # the core imports none of these; nothing imports `cli` but `python -m mmadm`
 MAY_IMPORT |= {'bench': CORE, 'demo': CORE | {'bench'}, 'cli': CORE | {'bench', 'demo'}, '__main__': {'cli'}}
-TOOLBOXES = {'mmseg', 'mmdet'}
+TOOLBOXES = {'mmseg', 'mmdet', 'mmpretrain'}
 FREE = {'adapters', 'datasets', 'bench', 'demo', 'cli'}
 LOADERS = {'import_module', 'require', '__import__'}
 SOURCES = sorted(Path(__file__).parents[1].glob('mmadm/**/*.py'))
@@ -158,7 +158,7 @@ def test_everything_but_datasets_imports_without_mmseg_and_mmdet(repo_root):
     script = """
 import pkgutil, sys
 from importlib import import_module
-sys.modules.update(mmseg=None, mmdet=None)  # importing either now fails as if it were not installed
+sys.modules.update(mmseg=None, mmdet=None, mmpretrain=None)  # importing either now fails as if it were not installed
 import mmadm
 for module in pkgutil.walk_packages(mmadm.__path__, 'mmadm.'):
     if not module.name.startswith(('mmadm.datasets.', 'mmadm.demo.streets_dataset')):

@@ -27,7 +27,7 @@ def package(folder: Path, name: str, version: str) -> None:
 
 def test_the_environment_of_the_tests_fits():
     check_versions()
-    for name in SUPPORTED:
+    for name in set(SUPPORTED) - {'mmpretrain'}:  # for classifiers alone
         assert require(name).__name__ == name
 
 

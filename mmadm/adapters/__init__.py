@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from mmadm.adapters.base import Adapter
+from mmadm.adapters.classification import ClassificationAdapter
 from mmadm.adapters.dense import DenseAdapter
 from mmadm.adapters.detr import DetrAdapter
 from mmadm.adapters.generic import GenericAdapter
@@ -38,6 +39,7 @@ def build_adapter(name: str, model: nn.Module) -> Adapter:
 
 __all__ = [
     'Adapter',
+    'ClassificationAdapter',
     'DenseAdapter',
     'DetrAdapter',
     'GenericAdapter',

@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
-from mmadm.adapters.samples import OBJECTS, PIXELS, Seen, look_at, parts_of
+from mmadm.adapters.samples import IMAGES, OBJECTS, PIXELS, Seen, look_at, parts_of
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.random import generator_states, replayed, untouched_generators
 
@@ -123,7 +123,8 @@ def _knowledge(model: Any) -> _Knowledge | None:
         head = head[-1] if isinstance(head, nn.ModuleList) else head
         if hasattr(head, key):
             return _Knowledge(OBJECTS, f'{path}.{key}', getattr(head, key))
-    return None
+    classes = getattr(getattr(model, 'head', None), 'num_classes', None)
+    return None if classes is None else _Knowledge(IMAGES, 'head.num_classes', classes)
 
 
 def _refusal(model: nn.Module, item: Any) -> str | None:
@@ -143,9 +144,9 @@ def _worth_knowing(knowledge: set[_Knowledge], dataset: Any, seen: Sequence[Seen
     """What is no error but may be a mistake."""
     for known in knowledge:
         if not any(one.ids.get(known.kind, frozenset()) - {known.ignored} for one in seen):
-            what = 'a labelled pixel' if known.kind == PIXELS else 'an object to learn'
+            what = {PIXELS: 'a labelled pixel', OBJECTS: 'an object to learn', IMAGES: 'a label'}[known.kind]
             yield f'None of the {len(seen)} training samples that were looked at has {what}.'
-    if all(known.kind == PIXELS for known in knowledge):
+    if all(known.kind != OBJECTS for known in knowledge):
         return
     if bad := [one for one in seen if one.bad_boxes]:
         number = sum(one.bad_boxes for one in bad)

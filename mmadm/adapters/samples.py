@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: What a data sample holds class ids in: a map of them, objects
-PIXELS, OBJECTS = 'gt_sem_seg', 'gt_instances'
+#: What a data sample holds class ids in: a map of them, objects, or itself
+PIXELS, OBJECTS, IMAGES = 'gt_sem_seg', 'gt_instances', 'gt_label'
 _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
 
 
@@ -24,7 +24,7 @@ class Seen:
 
     Attributes:
         where: File that they come from.
-        ids: Class ids by ``gt_sem_seg`` and ``gt_instances``, where the sample has these.
+        ids: Class ids by ``gt_sem_seg``, ``gt_instances`` and ``gt_label``, where the sample has these.
         bad_boxes: Number of objects whose box has no area or lies off the image.
         info: What the data set knows of the sample before its transforms.
     """
@@ -106,6 +106,8 @@ def _seen(sample: Any, info: Mapping[str, Any], name: str) -> Seen:
     ids = {}
     if PIXELS in sample:
         ids[PIXELS] = _ids(next(iter(sample.gt_sem_seg.values())))
+    if IMAGES in sample:
+        ids[IMAGES] = _ids(sample.get(IMAGES))
     objects: Any = sample.get(OBJECTS) or {}
     if 'labels' in objects:
         ids[OBJECTS] = _ids(objects.labels)

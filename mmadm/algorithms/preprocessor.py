@@ -11,6 +11,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import BaseDataElement
 from torch import nn
 
+from mmadm.utils.errors import ConfigError
 from mmadm.utils.random import generator_states, replayed
 
 
@@ -21,12 +22,16 @@ class RolePreprocessor(nn.Module):
         preprocessors: The roles' own preprocessors by role; roles that share one object share its images.
         keep_samples: Roles that compute task losses and so need data samples of their own.
         deploy: Role whose preprocessor serves outside training.
+
+    Raises:
+        ConfigError: If some of them mix images (Mixup, CutMix) and others do not, or in another way.
     """
 
     def __init__(
         self, preprocessors: dict[str, BaseDataPreprocessor], keep_samples: tuple[str, ...], deploy: str
     ) -> None:
         super().__init__()
+        _check_mixing(preprocessors)
         # a plain dict: the modules belong to the roles, and must not appear twice in a state dict
         self._by_role = dict(preprocessors)
         self._distinct = len({id(preprocessor) for preprocessor in preprocessors.values()})
@@ -77,6 +82,25 @@ class RolePreprocessor(nn.Module):
                 # some detectors edit their samples; no role may see another's edits
                 samples[role] = done['data_samples'] if first else deepcopy(done['data_samples'])
         return {'inputs': inputs, 'data_samples': samples}
+
+
+def mixing_of(preprocessor: BaseDataPreprocessor) -> tuple[Any, ...]:
+    """How a preprocessor of MMPretrain mixes images (Mixup, CutMix); two that mix alike give equal values."""
+    mixing = getattr(preprocessor, 'batch_augments', None)
+    known = [(type(one).__name__, vars(one)) for one in getattr(mixing, 'augments', ())]
+    return known, getattr(mixing, 'probs', None)
+
+
+def _check_mixing(preprocessors: Mapping[str, BaseDataPreprocessor]) -> None:
+    """Refuse preprocessors of MMPretrain that would make other images of one batch."""
+    found = {role: mixing_of(preprocessor) for role, preprocessor in preprocessors.items()}
+    first, *others = found
+    for role in others:
+        if found[role] != found[first]:
+            raise ConfigError(
+                f'model.roles.{role}: its data_preprocessor.batch_augments (train_cfg.augments) are not those of '
+                f'{first!r}, so the two would see different mixtures of images; give both the same'
+            )
 
 
 def _without_data(samples: Any) -> Any:

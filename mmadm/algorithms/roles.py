@@ -11,6 +11,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import nn
 
 from mmadm.adapters import Adapter, build_adapter
+from mmadm.algorithms.preprocessor import mixing_of
 from mmadm.registry import MODELS
 from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_list
@@ -101,14 +102,16 @@ def build_roles(
             with role_stream(index):  # what the checkpoint lacks is initialised
                 meta, misfit = load_role_weights(built[name], checkpoint, f'model.roles.{name}.checkpoint')
             origins[name] = Origin(str(checkpoint), meta, cfg.get('data_preprocessor') or {}, misfit)
-        wanted = cfg.get('data_preprocessor')
+        own = built[name].data_preprocessor
+        # a model may have a kind of its own, or give it more options (MMPretrain)
+        wanted = cfg.get('data_preprocessor'), type(own), mixing_of(own)
         for known, preprocessor in shared:
             if known == wanted:
                 preprocessors[name] = preprocessor
                 break
         else:
-            preprocessors[name] = built[name].data_preprocessor
-            shared.append((wanted, preprocessors[name]))
+            preprocessors[name] = own
+            shared.append((wanted, own))
     return built, adapters, preprocessors, origins
 
 

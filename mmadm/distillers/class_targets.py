@@ -23,10 +23,11 @@ def check_class_maps(distiller: str, tap: Tap, facts: RoleFacts) -> None:
         facts: What the dry run found out about its role.
 
     Raises:
-        ConfigError: If a level is no map (N, K, h, w) of class scores.
+        ConfigError: If a level is neither a map (N, K, h, w) of class scores nor a classifier's scores (N, K).
     """
     found = facts.output.taps[tap]
-    if found.kind.scores_classes and all(level.dim() == 4 for level in found.levels):
+    known = (4,) if facts.output.truth.image_labels is None else (2, 4)
+    if found.kind.scores_classes and all(level.dim() in known for level in found.levels):
         return
     wanted = (
         f'which scores no position, so {distiller} cannot learn here'
@@ -44,7 +45,7 @@ def class_targets(learner: RoleOutput, grid: Grid, kind: Kind) -> Tensor | None:
 
     Segmentation: the label, resized to the nearest; a single channel stands for class 1, as in stock mmseg. Detectors
     with class maps: the boxes in which the centre of the position lies; stock heads assign fewer positions, each by a
-    rule of its own.
+    rule of its own. Classifiers: the class of the image.
 
     Args:
         learner: The role whose ground truth counts.
@@ -56,9 +57,10 @@ def class_targets(learner: RoleOutput, grid: Grid, kind: Kind) -> Tensor | None:
         (N * A, h, w), where ignored pixels keep their id; of several boxes the smallest counts, and outside of all
         boxes the last channel, which is the background. None where nothing is known, as for regions of interest.
     """
-    if grid.stride is None:
-        return None
     channels, truth, binary = grid.values.shape[1], learner.truth, kind is Kind.SIGMOID_SCORES
+    if grid.stride is None:
+        labels = truth.image_labels
+        return F.one_hot(labels, channels).bool() if binary and labels is not None and labels.dim() == 1 else labels
     if truth.labels is not None:
         labels = labels_at(learner, grid)
         return _one_hot(labels, channels) if binary else labels

@@ -18,6 +18,7 @@ SUPPORTED = {
     'mmcv': ('2.1.0', '3.0.0'),
     'mmseg': ('1.2.2', '2.0.0'),
     'mmdet': ('3.3.0', '4.0.0'),
+    'mmpretrain': ('1.2.0', '2.0.0'),
 }
 
 
@@ -25,7 +26,7 @@ def require(name: str) -> ModuleType:
     """Import an OpenMMLab package and check its version.
 
     Args:
-        name: An import name: ``mmengine``, ``mmcv``, ``mmseg`` or ``mmdet``.
+        name: An import name: ``mmengine``, ``mmcv``, ``mmseg``, ``mmdet`` or ``mmpretrain``.
 
     Returns:
         The imported package.
@@ -61,6 +62,9 @@ def check_versions() -> None:
 
 def _advice(name: str, found: str) -> str:
     oldest, below = SUPPORTED[name]
+    if name == 'mmpretrain':
+        wanted = f'{name}>={oldest},<{below}'
+        return f'mmadm needs {wanted} for classifiers, but {name} {found}: pip install "mmadm[classification]"'
     return (
         f'mmadm needs {name}>={oldest},<{below}, but {name} {found}. Install one of the two sets of packages:\n'
         '    pip install "mmadm[openmmlab]"  # official: mmengine, mmcv, mmdet, mmsegmentation\n'
