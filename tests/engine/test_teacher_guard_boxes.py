@@ -22,17 +22,18 @@ IMAGES = 300
 
 
 class Seer(BaseModel):
-    """A detector that finds every object, so many pixels beside where it is."""
+    """A detector that finds every object, so many pixels beside where it is, or none at all."""
 
-    def __init__(self, beside: float) -> None:
+    def __init__(self, beside: float | None) -> None:
         super().__init__()
         self.beside = beside
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         for sample in data_samples:
             true = sample.gt_instances
-            boxes = true.bboxes.tensor + self.beside
-            sample.pred_instances = InstanceData(bboxes=boxes, labels=true.labels, scores=ones(len(boxes)))
+            boxes = true.bboxes.tensor + (self.beside or 0.0)
+            found = InstanceData(bboxes=boxes, labels=true.labels, scores=ones(len(boxes)))
+            sample.pred_instances = found[:0] if self.beside is None else found
         return data_samples
 
 
@@ -107,3 +108,9 @@ def test_a_detector_that_finds_nothing_stops_the_run(data, tmp_path):
         "model.roles.teacher.checkpoint='seer.pth': on 2 validation images frozen role 'teacher' scores "
         'coco/bbox_mAP=0.000 (0 to 1), where guessing scores 0 and a trained role at least 0.01; its weights'
     )
+
+
+def test_a_detector_without_any_box_stops_the_run(data, tmp_path):
+    """Of which mmdet's metric gives no score, not even 0."""
+    with pytest.raises(ConfigError, match="'teacher' scores nothing: it detects no object in any of these images"):
+        TeacherGuardHook(batches=2).before_train(runner_with(Seer(None), data, tmp_path))

@@ -133,12 +133,19 @@ class TeacherGuardHook(Hook):
                 told = ', '.join(f'{key}={value}' for key, value in scores.items())
                 runner.logger.info(f'Frozen role {role!r} ({scored[role]}): {told}')
                 fault = _near_chance(scores, len(classes))
+                if not scores and any(_scores_boxes(metric) for metric in own.metrics):
+                    fault = 'nothing: it detects no object in any of these images'
                 if fault:
                     faults.append(
                         f'{scored[role]}: on {len(images)} validation images frozen role {role!r} scores {fault}; its '
                         'weights, its config or the order of the classes must be wrong'
                     )
         return faults
+
+
+def _scores_boxes(metric: Any) -> bool:
+    """Whether a metric is mmdet's CocoMetric, which gives no score at all where nothing is detected."""
+    return hasattr(metric, 'img_ids') and not getattr(metric, 'format_only', False)
 
 
 def _other_images(origin: Any) -> Iterator[str]:
