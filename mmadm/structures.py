@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmadm.utils.errors import ConfigError
@@ -197,6 +198,19 @@ class RoleOutput:
 
 
 @dataclass(frozen=True)
+class DenseHead:
+    """What the head of a single-stage detector can do beside its forward pass.
+
+    Attributes:
+        priors: Of maps (h, w) of each level, the priors by row, column and number: boxes (P, 4) or points (P, 2).
+        decode: Turns maps of the tap ``boxes`` into boxes (N * A, 4, h, w) in pixels of the role's input.
+    """
+
+    priors: Callable[[Sequence[Size], torch.device], list[Tensor]]
+    decode: Callable[[Sequence[Tensor]], list[Tensor]]
+
+
+@dataclass(frozen=True)
 class RoleFacts:
     """What a dry run before training finds out about a role.
 
@@ -206,6 +220,7 @@ class RoleFacts:
         classes: Channels of its class maps; None if it has none.
         new_head: Makes another head (segmentation: classifier) of the role's own kind.
         head_loss: Task losses by name and logits of such a head, on given features and data samples.
+        dense: Of a single-stage detector; None if it works in a way of its own.
     """
 
     output: RoleOutput
@@ -213,6 +228,7 @@ class RoleFacts:
     classes: int | None = None
     new_head: Callable[[], nn.Module] | None = None
     head_loss: Callable[[nn.Module, list[Tensor], Sequence[Any]], tuple[dict[str, Tensor], list[Tensor]]] | None = None
+    dense: DenseHead | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ OWN = {
     '_retinanet_r101_r50_fpn_1x_coco': {
         'fgd': {'loss_fgd_foreground', 'loss_fgd_background', 'loss_fgd_attention', 'loss_fgd_relation'},
     },
+    '_gfl_r101_r50_fpn_1x_coco': {
+        'bckd': {'loss_bckd_cls', 'loss_bckd_boxes'},
+        'ld': {'loss_ld_positives', 'loss_ld_region', 'loss_ld_classification'},
+    },
 }
 TRANSFERS = [method + pair for pair, methods in PAIRS.items() for method in methods]
 OFFLINE = [*TRANSFERS, *(method + pair for pair, methods in OWN.items() for method in methods)]

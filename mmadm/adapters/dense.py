@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter
 from mmadm.adapters.blank_image import blank_image
+from mmadm.adapters.dense_boxes import dense_head
 from mmadm.adapters.dense_targets import noted, targets_of
 from mmadm.adapters.detection import feats_path
 from mmadm.adapters.taps import Reading, tapped
 from mmadm.registry import ADAPTERS
-from mmadm.structures import Kind, RoleOutput, Tap
+from mmadm.structures import Kind, RoleFacts, RoleOutput, Tap
 from mmadm.utils.versions import require
 
 
@@ -47,6 +48,10 @@ class DenseAdapter(Adapter):
         require('mmdet')
         self._head_path = 'mask_head' if model.bbox_head is None else 'bbox_head'
         super().__init__(name, {'feats': Reading((feats_path(model),)), **_head_readings(model.bbox_head)})
+
+    def probe(self, model: nn.Module, size: int, taps: Sequence[Tap]) -> RoleFacts:
+        """Read taps on a blank image; see :meth:`Adapter.probe`. Adds what the head can do."""
+        return replace(super().probe(model, size, taps), dense=dense_head(self._head(model)))
 
     def loss(self, model: nn.Module, inputs: Tensor, data_samples: list[Any], taps: Sequence[Tap]) -> RoleOutput:
         """Run the stock training forward pass; see :meth:`Adapter.loss`. Adds what the head's assigner made of it."""

@@ -107,9 +107,9 @@ SUITES: dict[str, dict[str, str]] = {
     'camvid_avatars': small('camvid', 'student', 'cwd', 'akd_cwd', *AVATARS),
     'camvid_original': small('camvid', *PLAIN),
     'adm_ablation': small('camvid', 'student', 'dml', *ABLATION),
-    'bccd': small('bccd', *ONLINE, 'adm_warmup', 'pkd', 'fgd', *OFFLINE, 'ffsd'),
+    'bccd': small('bccd', *ONLINE, 'adm_warmup', 'pkd', 'fgd', 'bckd', *OFFLINE, 'ffsd'),
     'camvid_paired': small('camvid_paired', *PAIRED),
-    'bccd_paired': small('bccd_paired', *PAIRED, 'pkd', 'mgd', 'fgd'),
+    'bccd_paired': small('bccd_paired', *PAIRED, 'pkd', 'mgd', 'fgd', 'bckd'),
     'cityscapes': large(
         f'pspnet_r18-d8_{PSPNET}',
         f'pspnet_r101-d8_{PSPNET}',

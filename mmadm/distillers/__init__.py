@@ -2,13 +2,28 @@
 
 from mmadm.distillers.adm import ADM
 from mmadm.distillers.base import Distiller
+from mmadm.distillers.bckd import BCKD
 from mmadm.distillers.ffsd import FFSD
 from mmadm.distillers.fgd import FGD
 from mmadm.distillers.kdcl import KDCL
+from mmadm.distillers.ld import LD
 from mmadm.distillers.mutual import MutualLearning
 from mmadm.distillers.pairs import Edge
 from mmadm.distillers.sokd import SOKD
 from mmadm.distillers.switokd import SwitOKD
 from mmadm.distillers.transfer import Transfer
 
-__all__ = ['ADM', 'FFSD', 'FGD', 'KDCL', 'SOKD', 'Distiller', 'Edge', 'MutualLearning', 'SwitOKD', 'Transfer']
+__all__ = [
+    'ADM',
+    'BCKD',
+    'FFSD',
+    'FGD',
+    'KDCL',
+    'LD',
+    'SOKD',
+    'Distiller',
+    'Edge',
+    'MutualLearning',
+    'SwitOKD',
+    'Transfer',
+]

@@ -165,6 +165,11 @@ def mean_of(terms: Sequence[Tensor]) -> Tensor:
     return terms[0] if len(terms) == 1 else torch.stack(list(terms)).mean()
 
 
+def sum_of(terms: Sequence[Tensor]) -> Tensor:
+    """The sum of scalars."""
+    return terms[0] if len(terms) == 1 else torch.stack(list(terms)).sum()
+
+
 def class_divergence(pairs: Sequence[Pair], divergence: ClassDivergence) -> Tensor:
     """How a learner's class scores differ from a source's, which are detached; the mean over levels.
 

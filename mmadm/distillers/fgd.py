@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Facts
+from mmadm.distillers.base import Distiller, Facts, sum_of
 from mmadm.distillers.pairs import Edge, Outputs, TapSpec, edges_between, level_key, levels_of, paired
 from mmadm.functional import fgd_attention_distance, fgd_feature_distance, fgd_masks, generation_distance
 from mmadm.modules import GlobalContext
@@ -111,7 +110,8 @@ class FGD(Distiller):
         sums: dict[str, list[Tensor]] = {name: [] for name, weight in self.weights.items() if weight}
         learner = outputs[self.learner]
         boxes = learner.truth.boxes
-        assert boxes is not None  # a learner without them is refused
+        if boxes is None:
+            raise ConfigError(f'FGD.learner={self.learner!r}: the data samples of this role have no boxes')
         for edge in self._edges:
             pairs, grids = paired(edge, outputs, step.connectors), levels_of(edge, outputs)[1]
             for level, (pair, grid) in enumerate(zip(pairs, grids, strict=True)):
@@ -129,8 +129,5 @@ class FGD(Distiller):
                 for name, found in sums.items():
                     found.append(terms[name])
         return DistillerOutput(
-            {
-                f'{self.learner}.loss_fgd_{name}': self.weights[name] * torch.stack(found).sum()
-                for name, found in sums.items()
-            }
+            {f'{self.learner}.loss_fgd_{name}': self.weights[name] * sum_of(found) for name, found in sums.items()}
         )

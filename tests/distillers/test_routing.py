@@ -46,6 +46,9 @@ DISTILLERS = {
 }  # fmt: skip
 #: Methods of detectors, by name: the family of both roles and the distillers; every source is trainable
 DETECTORS = {
+    'BCKD': ('gfl', [dict(type='BCKD')]),
+    'BCKD of deltas': ('retinanet', [dict(type='BCKD')]),
+    'LD': ('gfl', [dict(type='LD')]),
     'FGD': ('retinanet', [dict(type='FGD')]),
 }
 #: What an entry of `optim_wrapper` that is no role owns

@@ -1,0 +1,3 @@
+# Class scores one by one, and boxes where these differ (BCKD), with the published weights.
+_base_ = './kd.py'
+model = dict(distillers=[dict(type='mmadm.BCKD', classification=1.0, boxes=4.0)])

@@ -1,0 +1,57 @@
+"""Roles with the maps of a published case, as a single-stage detector with box distributions would give them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from role_outputs import role_outputs
+
+from mmadm.adapters.dense_boxes import dense_head
+from mmadm.structures import BatchArea, DenseTargets, GroundTruth, Kind, RoleFacts
+
+
+def distribution_head(bins=4, stride=8, classes=3):
+    """A stock GFL head of one level."""
+    from mmdet.models.dense_heads import GFLHead
+
+    anchors = dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1, strides=[stride])
+    return GFLHead(
+        num_classes=classes, in_channels=4, feat_channels=4, stacked_convs=1, reg_max=bins - 1,
+        anchor_generator=anchors, norm_cfg=None,
+    )  # fmt: skip
+
+
+def published(case, classes=3):
+    """Outputs of student and teacher, and what a dry run tells of them.
+
+    Args:
+        case: Its scores (N, K, h, w), boxes (N, 4 * bins, h, w) and label weights (N, h * w); the student's need grad.
+        classes: Id of the background.
+    """
+    for name in ('student_scores', 'student_boxes'):
+        case.inputs[name].requires_grad_()
+    images, channels, *size = case.inputs['student_boxes'].shape
+    taps = {
+        role: dict(
+            logits=[case.inputs[f'{role}_scores']],
+            boxes=[case.inputs[f'{role}_boxes'].reshape(-1, channels // 4, *size)],
+        )
+        for role in ('student', 'teacher')
+    }
+    side = 8 * size[0]
+    area = BatchArea((side, side), ((side, side),) * images)
+    outputs = role_outputs(taps, GroundTruth(boxes=[torch.zeros(0, 4)] * images), area, sigmoid=True)
+    for output in outputs.values():
+        for tap, found in output.taps.items():
+            if tap.base == 'boxes':
+                output.taps[tap] = replace(found, kind=Kind.BOX_DISTRIBUTIONS)
+    labels = case.inputs.get('labels', torch.full((images, size[0] * size[1]), float(classes)))
+    targets = DenseTargets(
+        torch.tensor(case.params.get('normalizer', 1.0)),
+        [labels.reshape(images, *size).long()],
+        [case.inputs['label_weights'].reshape(images, *size)],
+    )
+    outputs['student'] = replace(outputs['student'], targets=lambda: targets)
+    head = dense_head(distribution_head(channels // 4))
+    return outputs, {role: RoleFacts(output, dense=head) for role, output in outputs.items()}
