@@ -8,7 +8,7 @@ import pytest
 import tiny
 import tiny_det
 import torch
-from routing import total
+from reached_weights import total
 
 ROLES = ['student', 'teacher']
 FEATURES, LOGITS = 'backbone.layer4', 'logits'
