@@ -73,7 +73,9 @@ def edges_between(pairs: Sequence[tuple[str, str]], at: TapSpec | Sequence[TapSp
             by_role: Mapping[str, str] = {learner: spec, source: spec} if isinstance(spec, str) else spec
             lacking = {learner, source} - set(by_role)
             if lacking:
-                raise ConfigError(f'{key}.at={dict(by_role)}: no tap for role {sorted(lacking)[0]!r}')
+                raise ConfigError(
+                    f'{key}.at={dict(by_role)}: no tap for role {sorted(lacking)[0]!r}, but for {sorted(by_role)}'
+                )
             name = _identifier(by_role[learner])
             edge_key = name if len(pairs) == 1 else f'{name}_{learner}_{source}'
             if edge_key in {edge.key for edge in edges}:  # one tap beside two of the source

@@ -49,7 +49,12 @@ class Misfit:
     def __str__(self) -> str:
         shapes = [f'{key} ({theirs} in the file, {own} here)' for key, (theirs, own) in self.reshaped.items()]
         parts = (('Of another shape', shapes), ('Not in the file', self.missing), ('Only in the file', self.unknown))
-        return '. '.join(f'{what}: {", ".join(keys)}' for what, keys in parts if keys)
+        return '. '.join(f'{what}: {_shortened(list(keys))}' for what, keys in parts if keys)
+
+
+def _shortened(keys: list[str], most: int = 20) -> str:
+    """Keys of a wrong network number hundreds; the first say which it is."""
+    return ', '.join(keys) if len(keys) <= most else f'{", ".join(keys[:most])}, ... ({len(keys)} in all)'
 
 
 def read_weights(path: str, where: str) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
