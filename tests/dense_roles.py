@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from mmengine.registry import DefaultScope
 from role_outputs import role_outputs
 
 from mmadm.adapters.dense_boxes import dense_head
@@ -16,10 +17,11 @@ def distribution_head(bins=4, stride=8, classes=3):
     from mmdet.models.dense_heads import GFLHead
 
     anchors = dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1, strides=[stride])
-    return GFLHead(
-        num_classes=classes, in_channels=4, feat_channels=4, stacked_convs=1, reg_max=bins - 1,
-        anchor_generator=anchors, norm_cfg=None,
-    )  # fmt: skip
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return GFLHead(
+            num_classes=classes, in_channels=4, feat_channels=4, stacked_convs=1, reg_max=bins - 1,
+            anchor_generator=anchors, norm_cfg=None,
+        )  # fmt: skip
 
 
 def published(case, classes=3):

@@ -26,6 +26,9 @@ from mmadm.utils.errors import ConfigError
 from mmadm.utils.versions import SUPPORTED
 from mmadm.version import __version__
 
+#: Toolboxes that may be left out
+OPTIONAL = ('mmseg', 'mmdet', 'mmpretrain')
+
 console = Console()
 
 
@@ -68,7 +71,7 @@ def installation() -> Iterator[tuple[str, str, bool]]:
             yield (
                 name,
                 f'not usable: {type(error).__name__}: {error}',
-                name in ('mmseg', 'mmdet') and _is_missing(error),
+                name in OPTIONAL and _is_missing(error),
             )
             continue
         fits = Version(oldest) <= Version(version) < Version(below)
@@ -121,7 +124,7 @@ def _operators() -> tuple[str, bool]:
 
 
 def _is_missing(error: Exception) -> bool:
-    return isinstance(error, ModuleNotFoundError) and error.name in ('mmseg', 'mmdet')
+    return isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL
 
 
 def _free_memory() -> str:

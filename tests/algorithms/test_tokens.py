@@ -116,7 +116,7 @@ def test_export_refuses_what_is_no_token_training(tmp_path, capsys):
         (['--tokens', str(tmp_path / 'tokens.pth')], 'iter_2.pth holds no tokens'),
         (['--tokens', str(path)], 'is the input'),
         (['--tokens', 'a.pth', '--role', 'teacher'], '--tokens stands alone'),
-        (['--role', 'teacher'], 'give --role and --out, or --tokens'),
+        (['--role', 'teacher'], 'give --role with --out or --onnx, or --tokens'),
     ]:
         with pytest.raises(SystemExit):
             export.main([str(path), *arguments])

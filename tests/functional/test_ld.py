@@ -6,6 +6,7 @@ import statistics
 import pytest
 import torch
 from mmdet.models.task_modules.assigners import ATSSAssigner
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmadm.functional import distribution_divergence, expected_distances, localization_regions
@@ -70,9 +71,10 @@ def priors_and_boxes(seed):
 @pytest.mark.parametrize('seed', range(4))
 def test_positives_are_those_of_the_stock_assigner(seed):
     anchors, boxes = priors_and_boxes(seed)
-    stock = ATSSAssigner(topk=9).assign(
-        InstanceData(priors=anchors), [180, 60], InstanceData(bboxes=boxes, labels=torch.zeros(30, dtype=torch.long))
-    )
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        assigner = ATSSAssigner(topk=9)
+    truth = InstanceData(bboxes=boxes, labels=torch.zeros(30, dtype=torch.long))
+    stock = assigner.assign(InstanceData(priors=anchors), [180, 60], truth)
     positive, _ = localization_regions(anchors, [180, 60], boxes)
     assert positive.count_nonzero() > 20 and torch.equal(positive, stock.gt_inds)
 

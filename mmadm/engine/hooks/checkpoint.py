@@ -92,7 +92,7 @@ class RoleCheckpointHook(CheckpointHook):
         """
         if self._record is not None:
             checkpoint[KEY] = self._record
-        if self.file_backend.to_remove:
+        if getattr(self, 'file_backend', None) and self.file_backend.to_remove:
             checkpoint[REPLACED] = [Path(path).name for path in self.file_backend.to_remove]
         if self._deploy is None:
             return
