@@ -252,10 +252,13 @@ class Distillation(BaseModel):
     def _bind_distillers(self) -> None:
         """Show the distillers what a dry run finds out, and take the connectors that they ask for."""
         facts = self.facts()
+        synchronised = any(isinstance(module, nn.SyncBatchNorm) for module in self.roles.modules())
         for name, distiller in self.distillers.items():
             found = distiller.bind(facts, self.trainable)
             if found:
-                self.connectors[name] = nn.ModuleDict({key: module for key, (_, module) in found.items()})
+                parts = nn.ModuleDict({key: module for key, (_, module) in found.items()})
+                # FFSD's fusion normalises: over all ranks, where the roles do
+                self.connectors[name] = nn.SyncBatchNorm.convert_sync_batchnorm(parts) if synchronised else parts
             self._connector_owner.update({(name, key): learner for key, (learner, _) in found.items()})
 
     def _idle_connectors(self, active: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -8,6 +8,8 @@ import tiny_det
 import torch
 from role_outputs import levels, run_roles
 from tiny import batch, distillation, plain_optimiser, segmentor, train
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmadm.functional import attention_distance, attention_map, kl_divergence
 from mmadm.modules import resize_like
@@ -226,3 +228,10 @@ def test_odd_sizes_are_compared_at_the_size_of_the_networks_own_feature():
         fitted = torch.nn.functional.interpolate(rough, size=own.shape[2:], mode='bilinear')
         terms += [attention_distance(fitted, own), attention_distance(attention_map(fitted), attention_map(own))]
     torch.testing.assert_close(losses['self_distillation.loss_leader'], 1000.0 * sum(terms))
+
+
+@pytest.mark.parametrize(('norm', 'expected'), [('BN', nn.BatchNorm2d), ('SyncBN', nn.SyncBatchNorm)])
+def test_the_fusion_normalises_over_all_ranks_where_the_roles_do(norm, expected):
+    model = together(roles={name: segmentor(4, norm=norm) for name in NAMES})
+    kinds = {type(part) for part in model.connectors.modules() if isinstance(part, _BatchNorm)}
+    assert kinds == {expected}
