@@ -16,12 +16,14 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tiny import CLASSES, segmentor
 
 from mmadm.utils.checkpoint import read_checkpoint
-from mmadm.utils.errors import ConfigError
+from mmadm.utils.errors import ConfigError, NonFiniteLossError
+from mmadm.utils.unwrap import unwrapped
 
 ROOT = Path(__file__).parents[1]
 # runners of one process share what is stored under equal names
@@ -194,25 +196,49 @@ class Break(Hook):
             raise InterruptedError
 
 
+class SpoilLoss(Hook):
+    """Makes a loss of one role NaN in an iteration, on the second rank."""
+
+    def __init__(self, role: str, iteration: int) -> None:
+        self.role, self.iteration = role, iteration
+
+    def before_train(self, runner: Runner) -> None:
+        """Look for the iteration behind the loss."""
+        loss = unwrapped(runner.model).roles[self.role].decode_head.loss_decode
+        wrong = float('nan') if get_rank() == 1 else 1.0
+        loss.register_forward_hook(lambda _, __, value: value * wrong if runner.iter == self.iteration else None)
+
+
 def train_rank(rank: int, folder: Path) -> None:
-    """Be one of two processes: train in ``whole``; train, break and resume in ``broken``; find wrong labels."""
+    """Be one of two processes: train in ``whole``; train, break and resume in ``broken``; go on from ``single``.
+
+    Then stop by a loss of the second rank, and find wrong labels.
+    """
     torch.set_num_threads(1)
     os.environ['LOCAL_RANK'] = str(rank)
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     cfg = role_config(folder / 'data', iterations=5, role_val=True)
     cfg.default_hooks.checkpoint.update(save_best='student/mIoU', max_keep_ckpts=2)
+    average = dict(type='mmadm.RoleEMAHook')
     # each rank has its own dropout
-    settings = dict(launcher='pytorch', randomness=dict(seed=3, diff_rank_seed=True))
+    settings = dict(launcher='pytorch', randomness=dict(seed=3, diff_rank_seed=True), custom_hooks=[average])
     runner_of(cfg, folder / 'whole', **settings).train()
     try:
-        runner_of(cfg, folder / 'broken', custom_hooks=[Break(3)], **settings).train()
+        runner_of(cfg, folder / 'broken', **{**settings, 'custom_hooks': [average, Break(3)]}).train()
     except InterruptedError:
         newest = str(folder / 'broken/iter_2.pth')
         runner_of(cfg, folder / 'broken', resume=True, load_from=newest, **settings).train()
+    runner_of(cfg, folder / 'grown', resume=True, load_from=str(folder / 'single/iter_4.pth'), **settings).train()
+    spoiled = runner_of(cfg, folder / 'spoiled', **{**settings, 'custom_hooks': [SpoilLoss('teacher', 1)]})
+    _write_message(spoiled, NonFiniteLossError, folder / f'spoiled_{rank}.txt')
     if rank == 0:  # the one that looks at the labels
         cfg.train_dataloader.dataset.data_root = str(write_images(folder / 'wrong', wrong_label=9))
-    try:
-        runner_of(cfg, folder / 'refused', **settings).train()
-    except ConfigError as error:
-        (folder / f'refused_{rank}.txt').write_text(str(error))
+    _write_message(runner_of(cfg, folder / 'refused', **settings), ConfigError, folder / f'refused_{rank}.txt')
     torch.distributed.destroy_process_group()
+
+
+def _write_message(runner: Runner, expected: type[Exception], path: Path) -> None:
+    try:
+        runner.train()
+    except expected as error:
+        path.write_text(str(error))

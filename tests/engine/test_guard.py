@@ -84,6 +84,22 @@ def test_the_guard_does_not_change_a_training(whole, cfg, tmp_path):
     assert same(weights_of(tmp_path / 'iter_5.pth'), weights_of(whole / 'iter_5.pth'))
 
 
+class Explode(Hook):
+    """Makes a gradient of the teacher infinite in iteration 2, while the loss is finite."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 1:
+            weight = runner.model.roles['teacher'].decode_head.conv_seg.weight
+            weight.register_hook(lambda gradient: gradient * torch.inf)
+
+
+def test_weights_that_a_gradient_has_broken_are_not_called_good(cfg, tmp_path, capfd):
+    with pytest.raises(NonFiniteLossError, match=r"iteration 3 .*role 'teacher'"):
+        runner_of(cfg, tmp_path, custom_hooks=[Explode()]).train()
+    assert not list(tmp_path.glob('last_good*'))
+    assert "the weights of ['teacher'] were not finite before this iteration" in ''.join(capfd.readouterr())
+
+
 def test_a_full_disk_does_not_hide_the_loss(cfg, tmp_path, monkeypatch):
     replace = os.replace
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, broadcast_object_list, get_world_size, is_main_process
+from mmengine.dist import all_gather_object, all_reduce, broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmadm.engine.atomic import BACKEND_ARGS
 from mmadm.engine.generators import KEY, make_record, snapshot
@@ -33,7 +33,8 @@ class NonFiniteGuardHook(Hook):
     Before training it checks that optimiser, hooks and watched metrics fit several roles, that the work dir can be
     written to and that the labels fit the roles. A loss that is not finite stops the training on every rank before any
     optimiser has stepped, and the state from before that iteration is saved as ``last_good_iter_N.pth``, which can be
-    resumed from, with the deploy role's file beside it.
+    resumed from, with the deploy role's file beside it; unless weights were broken already, by gradients that were not
+    finite while the loss was.
 
     On a GPU the host looks at the loss when the backward pass has been queued: the forward pass is over by then, and
     the device has work to do while the host waits.
@@ -156,16 +157,29 @@ class NonFiniteGuardHook(Hook):
             undecided()
 
     def _stop(self, runner: Runner, log_vars: dict[str, Tensor]) -> None:
-        names = [k for k, v in log_vars.items() if k != 'loss' and is_loss(k) and not torch.isfinite(v).all()]
+        mine = [k for k, v in log_vars.items() if k != 'loss' and is_loss(k) and not torch.isfinite(v).all()]
+        where = ' on rank {}' if get_world_size() > 1 else ''
+        found = [
+            f'role {role!r}: {loss}{where.format(rank)}'
+            for rank, names in enumerate(all_gather_object(mine))
+            for role, _, loss in (name.partition('.') for name in names)
+        ]
         self._save_last_good(runner)
-        found = ', '.join(f'role {n.partition(".")[0]!r}: {n.partition(".")[2]}' for n in names) or 'on another rank'
         raise NonFiniteLossError(
-            f'non-finite loss at iteration {runner.iter + 1} ({found}). Lower the learning rate or the weight, clip '
-            'gradients, or look at the data of this iteration.'
+            f'non-finite loss at iteration {runner.iter + 1} ({", ".join(found) or "their sum"}). Lower the learning '
+            'rate or the weight, clip gradients, or look at the data of this iteration.'
         )
 
     def _save_last_good(self, runner: Runner) -> None:
-        """Save the state from before this iteration; parameters and optimisers still have it."""
+        """Save the state from before this iteration, if it is good; parameters and optimisers still have it."""
+        model = unwrapped(runner.model)
+        broken = [role for role in model.owners if not _is_finite(model.owned_by(role))]
+        if broken:
+            runner.logger.error(
+                f'No last good state is saved: the weights of {broken} were not finite before this iteration, as '
+                'gradients of an earlier one were not. Go on from an older checkpoint.'
+            )
+            return
         with torch.no_grad():
             torch._foreach_copy_(self._buffers, self._copies)
         path = Path(runner.work_dir) / f'last_good_iter_{runner.iter}.pth'
@@ -183,6 +197,10 @@ class NonFiniteGuardHook(Hook):
         else:
             runner.logger.error(f'The state before this iteration is in {path}; --resume {path} goes on from it.')
         self._saving = None
+
+
+def _is_finite(module: nn.Module) -> bool:
+    return all(bool(parameter.isfinite().all()) for parameter in module.parameters())
 
 
 def _checked_by_the_main_process(check: Callable[[], None]) -> None:
