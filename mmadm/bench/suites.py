@@ -27,6 +27,9 @@ VARIANTS: dict[str, tuple[str, int, dict[str, object]]] = {
     # brought in slowly: features of a network that starts from random weights are short, and the shorter they are, the
     # larger is the gradient of the divergence
     'adm_warmup': ('adm', 1, {'schedule.warmup': 'linear', 'schedule.length': 150}),
+    # the plain mean over positions, nearly all of them background, in place of weights and positives
+    'kd_mean': ('kd', 0, {'loss.normaliser': 'mean'}),
+    'dml_mean': ('dml', 0, {'normaliser': 'mean'}),
     # number and weighting of the avatars; `akd_cwd` itself has four, weighted by uncertainty
     'akd_cwd_m1': ('akd_cwd', 0, {'avatars.num': 1}),
     'akd_cwd_m2': ('akd_cwd', 0, {'avatars.num': 2}),
@@ -107,7 +110,7 @@ SUITES: dict[str, dict[str, str]] = {
     'camvid_avatars': small('camvid', 'student', 'cwd', 'akd_cwd', *AVATARS),
     'camvid_original': small('camvid', *PLAIN),
     'adm_ablation': small('camvid', 'student', 'dml', *ABLATION),
-    'bccd': small('bccd', *ONLINE, 'adm_warmup', 'pkd', 'fgd', 'bckd', *OFFLINE, 'ffsd'),
+    'bccd': small('bccd', *ONLINE, 'adm_warmup', 'dml_mean', 'kd', 'kd_mean', 'pkd', 'fgd', 'bckd', *OFFLINE, 'ffsd'),
     'camvid_paired': small('camvid_paired', *PAIRED),
     'bccd_paired': small('bccd_paired', *PAIRED, 'pkd', 'mgd', 'fgd', 'bckd'),
     'cityscapes': large(
