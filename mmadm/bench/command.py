@@ -1,7 +1,8 @@
 """Benchmark suites: train every method with every seed, then make the table and the report.
 
 ``run`` leaves one JSON line per finished run in ``OUT/results.jsonl``; what stands there is skipped, what was
-interrupted is resumed. ``report`` makes ``results.md`` and ``report.html`` from it. ``cost`` measures a training step.
+interrupted is resumed. ``report`` makes ``results.md`` and ``report.html`` from it, ``gains`` one figure of what the
+methods of several such files gain. ``cost`` measures a training step.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rich.progress import track
 
 from mmadm.bench import step_cost
 from mmadm.bench.cost_table import record, show
+from mmadm.bench.gains import write_gains
 from mmadm.bench.jobs import Job, Launcher, run_jobs
 from mmadm.bench.launch import LAUNCHERS
 from mmadm.bench.plan import load_config, plan
@@ -48,6 +50,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     page.add_argument('dir', type=Path)
     page.add_argument('--out', type=Path, help='default: DIR/report.html')
     page.add_argument('--no-images', action='store_true', help='none of the data set: its licence may forbid it')
+    gains = commands.add_parser('gains', help='figure of what methods gain over the plain student, with intervals')
+    gains.add_argument('files', nargs='+', type=Path, help='JSONL files of results, a panel each')
+    gains.add_argument('--out', type=Path, default=Path('gains.svg'), help='.svg or .png')
     cost = commands.add_parser('cost', help=step_cost.__doc__)
     cost.add_argument('config')
     cost.add_argument('--iterations', type=int, default=step_cost.ROUNDS, help='rounds in which every part runs once')
@@ -82,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if args.command == 'cost':
             show(step_cost.measure(load_config(args.config, args.cfg_options), args.iterations), console)
+            return 0
+        if args.command == 'gains':
+            write_gains(args.files, args.out)
+            console.print(f'figure: {args.out}', soft_wrap=True)
             return 0
         if args.command == 'report':
             _, target = report(args.dir, args.out, not args.no_images)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.stats import ttest_1samp
+from scipy.stats import t
 
 from mmadm.bench.records import Record, by_metric, deployed_role, record_scores, scored_split
 
@@ -79,17 +80,16 @@ def summarise(records: Iterable[Record], costs: Iterable[Record] = (), split: st
     ]
 
 
-def spread(values: Sequence[float], digits: int = 2, sign: str = '') -> str:
+def spread(values: Sequence[float], digits: int = 2) -> str:
     """``mean ± sample standard deviation``; the mean alone if there is one value; ``-`` if there is none.
 
     Args:
         values: The values.
         digits: After the point.
-        sign: ``+`` writes the sign of a positive mean, too.
     """
     if not values:
         return '-'
-    mean = f'{statistics.mean(values):{sign}.{digits}f}'
+    mean = f'{statistics.mean(values):.{digits}f}'
     return mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values):.{digits}f}'
 
 
@@ -116,13 +116,21 @@ def differences(row: Row, baseline: Row) -> list[float]:
     return [mine - theirs[seed] for seed, mine in zip(row.seeds, row.main, strict=True) if seed in theirs]
 
 
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % confidence interval of the mean of paired differences, by Student's t; infinite with less than two."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.mean(values) - half, statistics.mean(values) + half
+
+
 def paired(values: Sequence[float]) -> str:
-    """Paired differences as text, with the p-value of a two-sided paired t-test if there are at least two."""
-    text = spread(values, 1, '+')
-    if len(values) < 2 or len(set(values)) == 1:
-        return text
-    p = float(ttest_1samp(values, 0.0).pvalue)
-    return f'{text} (p {p:.2f})' if p >= 0.005 else f'{text} (p {p:.0e})'
+    """Paired differences as text: their mean, and the 95 % interval of it if there are at least two."""
+    if not values:
+        return '-'
+    low, high = interval(values)
+    mean = f'{statistics.mean(values):+.1f}'
+    return mean if math.isinf(low) else f'{mean} [{low:+.1f}, {high:+.1f}]'
 
 
 def comparisons(rows: Sequence[Row]) -> dict[str, list[str]]:

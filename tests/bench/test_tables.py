@@ -4,7 +4,17 @@ import pytest
 from scipy.stats import ttest_rel
 
 from mmadm.bench.records import by_metric, score_fields, scored_split
-from mmadm.bench.tables import baseline_of, comparisons, differences, markdown_tables, paired, spread, summarise, table
+from mmadm.bench.tables import (
+    baseline_of,
+    comparisons,
+    differences,
+    interval,
+    markdown_tables,
+    paired,
+    spread,
+    summarise,
+    table,
+)
 
 
 def record(method, seed, student, teacher=None, test=True, **changes):
@@ -61,10 +71,10 @@ def test_tasks_have_a_table_each_and_old_records_are_segmentation():
 
 
 def test_table_of_two_methods_and_two_seeds():
-    # sample standard deviations: sqrt(2), sqrt(8), sqrt(0.5); differences 1 and 3 have t = 2, one degree of freedom
+    # sample standard deviations: sqrt(2), sqrt(8), sqrt(0.5); differences 1 and 3 have an interval of 12.7 times 1
     assert markdown_tables(RECORDS, [dict(method='adm', step=4.124)]).splitlines()[2:] == [
         '| student | 31.00 ± 1.41 | - | - | 2 | - | 0.150 | 150 | 1,000 |',
-        '| adm | 33.00 ± 2.83 | +2.0 ± 1.4 (p 0.30) | teacher 40.50 ± 0.71 | 2 | 4.12 | 0.150 | 150 | 1,000 |',
+        '| adm | 33.00 ± 2.83 | +2.0 [-10.7, +14.7] | teacher 40.50 ± 0.71 | 2 | 4.12 | 0.150 | 150 | 1,000 |',
     ]
 
 
@@ -107,7 +117,6 @@ def test_the_validation_split_counts_where_a_test_is_missing():
 
 def test_spread():
     assert [spread([]), spread([1.234]), spread([1.0, 3.0], 1)] == ['-', '1.23', '2.0 ± 1.4']
-    assert [spread([2.0], 1, '+'), spread([-2.0], 1, '+')] == ['+2.0', '-2.0']
 
 
 METHODS = ['student', 'teacher', 'dml', 'adm', 'student_det', 'dml_det', 'adm_det', 'teacher_det']
@@ -139,11 +148,13 @@ def test_differences_are_taken_by_seed():
     assert differences(adm, student) == [1.0, 4.0]
 
 
-def test_the_p_value_is_that_of_a_paired_t_test():
+def test_the_interval_is_that_of_a_paired_t_test():
     ours, theirs = [33.1, 35.2, 31.7, 34.4], [32.0, 33.9, 31.5, 32.8]
-    p = ttest_rel(ours, theirs).pvalue
+    low, high = ttest_rel(ours, theirs).confidence_interval(0.95)
     gaps = [a - b for a, b in zip(ours, theirs, strict=True)]
-    assert paired(gaps) == f'{spread(gaps, 1, "+")} (p {p:.2f})' and 0.01 < p < 0.05
+    assert interval(gaps) == pytest.approx((low, high), rel=1e-12)
+    # by hand: mean 1.05, standard deviation sqrt(1.13 / 3), t of three degrees of freedom 3.1824
+    assert paired(gaps) == '+1.1 [+0.1, +2.0]'
     assert paired([1.0]) == '+1.0' and paired([]) == '-'
-    assert paired([2.0, 2.0]) == '+2.0 ± 0.0'
-    assert paired([5.0, 5.1, 4.9, 5.0]).endswith('(p 1e-06)')
+    assert paired([2.0, 2.0]) == '+2.0 [+2.0, +2.0]'
+    assert paired([-1.0, 1.0]) == '+0.0 [-12.7, +12.7]'
