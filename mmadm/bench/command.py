@@ -52,6 +52,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     page.add_argument('--no-images', action='store_true', help='none of the data set: its licence may forbid it')
     gains = commands.add_parser('gains', help='figure of what methods gain over the plain student, with intervals')
     gains.add_argument('files', nargs='+', type=Path, help='JSONL files of results, a panel each')
+    gains.add_argument('--to', default='student', metavar='METHOD', help='what all others are compared with')
     gains.add_argument('--out', type=Path, default=Path('gains.svg'), help='.svg or .png')
     cost = commands.add_parser('cost', help=step_cost.__doc__)
     cost.add_argument('config')
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             show(step_cost.measure(load_config(args.config, args.cfg_options), args.iterations), console)
             return 0
         if args.command == 'gains':
-            write_gains(args.files, args.out)
+            write_gains(args.files, args.out, args.to)
             console.print(f'figure: {args.out}', soft_wrap=True)
             return 0
         if args.command == 'report':

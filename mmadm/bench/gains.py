@@ -1,4 +1,4 @@
-"""One figure of all methods: what each gains over the plain student, with its interval, a panel for every file."""
+"""One figure of all methods: what each gains over the plain student or another one, with its interval, by file."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ SVG = {'svg.fonttype': 'none', 'svg.hashsalt': 'mmadm'}
 Gains = dict[str, list[float]]
 
 
-def gains_of(path: Path) -> tuple[str, Gains]:
-    """What a panel shows: its title, and by method the differences to the plain student, paired by seed.
+def gains_of(path: Path, to: str = 'student') -> tuple[str, Gains]:
+    """What a panel shows: its title, and by method the differences to another one, paired by seed.
 
     Methods with one seed are left out: a difference without an interval says nothing.
 
     Raises:
-        ConfigError: If no method of the file has two seeds together with the plain student.
+        ConfigError: If no method of the file has two seeds together with the other one.
     """
     records = read_json_lines(path)
     for metric, group in by_metric(records).items():
         rows = {row.method: row for row in summarise(group)}
-        names = {method: baseline_of(method, rows, 'student') for method in rows}
+        names = {method: baseline_of(method, rows, to) for method in rows}
         gains = {method: differences(rows[method], rows[name]) for method, name in names.items() if name is not None}
         gains = {method: values for method, values in gains.items() if len(values) > 1}
         if gains:
             return f'{NOTES[group[0]["suite"]][0].removeprefix("mmadm on ")}: {metric}', gains
-    raise ConfigError(f'{path}: no method has two seeds together with the plain student, so there is no interval')
+    raise ConfigError(f'{path}: no method has two seeds together with {to!r}, so there is no interval')
 
 
 def draw(panel: Axes, title: str, gains: Gains) -> None:
@@ -54,21 +54,21 @@ def draw(panel: Axes, title: str, gains: Gains) -> None:
     panel.axvline(0, color=INK, linewidth=0.8)
     panel.set_yticks(range(len(ordered)), [method for method, _ in ordered])
     panel.set_title(title)
-    panel.set_xlabel('points above the plain student, mean and 95 % interval')
 
 
-def gain_figure(panels: Sequence[tuple[str, Gains]]) -> Figure:
+def gain_figure(panels: Sequence[tuple[str, Gains]], to: str = 'student') -> Figure:
     """One panel for each file, side by side; a row's height is the same in all."""
     with mpl.rc_context(STYLE):
         height = 0.24 * max(len(gains) for _, gains in panels) + 1.2
         figure = Figure(figsize=(6.2 * len(panels), height), layout='constrained')
         for panel, (title, gains) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             draw(panel, title, gains)
+            panel.set_xlabel(f'points above {"the plain student" if to == "student" else to}, mean and 95 % interval')
     return figure
 
 
-def write_gains(files: Sequence[Path], out: Path) -> None:
+def write_gains(files: Sequence[Path], out: Path, to: str = 'student') -> None:
     """Draw the figure of some files of records; without a date, so that the same records give the same picture."""
-    figure = gain_figure([gains_of(file) for file in files])
+    figure = gain_figure([gains_of(file, to) for file in files], to)
     with mpl.rc_context(SVG):
         figure.savefig(out, metadata={'Date': None} if out.suffix == '.svg' else None)

@@ -31,6 +31,11 @@ def test_a_panel_has_the_paired_differences_of_every_method_with_two_seeds(tmp_p
     assert gains == {'adm': [1.0, 3.0]}  # kd has one seed: no interval
 
 
+def test_another_method_can_be_what_all_are_compared_with(tmp_path):
+    records = scores('student', 20.0, 22.0) + scores('dml', 21.0, 21.0) + scores('adm', 24.0, 25.0)
+    assert gains_of(write(tmp_path / 'a.jsonl', records), 'dml')[1] == {'adm': [3.0, 4.0]}
+
+
 def test_rows_go_from_the_largest_gain_down_and_tell_zero_by_colour():
     panel = gain_figure([('x', {'much': [1.0, 3.0], 'more': [5.0, 5.2]})]).axes[0]
     assert [label.get_text() for label in panel.get_yticklabels()] == ['much', 'more']  # from the bottom
