@@ -35,6 +35,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help='go on from a checkpoint; without CKPT from the newest complete one in the work dir, if there is one',
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='learning rates by auto_scale_lr.base_batch_size')
     add_run_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -61,6 +62,16 @@ def enable_amp(cfg: Config) -> None:
     wrapper.type = 'AmpOptimWrapper'
     if on_cpu:
         wrapper.setdefault('dtype', 'bfloat16')
+
+
+def enable_scaling(cfg: Config) -> None:
+    """Scale the learning rates of all roles by the batch, as MMDetection's tool does; ConfigError without a base."""
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+        raise ConfigError(
+            '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: the batch over all GPUs that the '
+            'learning rates were chosen for'
+        )
+    cfg.auto_scale_lr.enable = True
 
 
 def forget_lost_files(cfg: Config, state: Mapping[str, Any]) -> None:
@@ -123,6 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         require_writable(cfg.work_dir)
         if args.amp:
             enable_amp(cfg)
+        if args.auto_scale_lr:
+            enable_scaling(cfg)
         checkpoint = choose_checkpoint(cfg, args.resume)
         console = terminal()
         runner = build_runner(cfg, console)

@@ -164,3 +164,14 @@ def test_a_loss_that_is_not_finite_is_one_line_and_leaves_the_last_good_state(fo
     error = refused(capsys, folder / 'roles.py', '--work-dir', tmp_path, *options)
     assert "non-finite loss at iteration 2 (role 'student': " in error
     assert set(checkpoints(tmp_path)) == {'last_good_iter_1.pth', 'last_good_iter_1_student.pth'}
+
+
+def test_learning_rates_of_all_roles_scale_by_the_batch(folder, capsys, tmp_path):
+    batch = Config.fromfile(folder / 'roles.py').train_dataloader.batch_size
+    options = ['--cfg-options', f'auto_scale_lr.base_batch_size={batch * 4}', 'auto_scale_lr.enable=False']
+    train.main([str(folder / 'roles.py'), '--work-dir', str(tmp_path), '--auto-scale-lr', *options])
+    plain, scaled = losses_of(folder / 'done')[1], losses_of(tmp_path)[1]
+    rates = [key for key in plain if key.endswith('.lr')]
+    assert rates == ['student.lr', 'teacher.lr']
+    assert [scaled[key] for key in rates] == pytest.approx([plain[key] / 4 for key in rates])
+    assert 'needs auto_scale_lr.base_batch_size' in refused(capsys, folder / 'roles.py', '--auto-scale-lr')
