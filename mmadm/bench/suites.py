@@ -105,14 +105,16 @@ def large(student: str, teacher: str, pair: str, **methods: str) -> dict[str, st
 PSPNET, RETINANET = '4xb2-80k_cityscapes-512x1024', 'fpn_1x_coco'
 SUITES: dict[str, dict[str, str]] = {
     'demo': {m: f'configs/demo/{m}.py' for m in ('student', 'dml', 'adm', 'student_det', 'adm_det')},
-    'camvid': small('camvid', *ONLINE, 'adm_uniform', 'adm_avatars', 'kd', 'adm_kd', *OFFLINE)
+    'camvid': small('camvid', *ONLINE, 'adm_uniform', 'adm_avatars', 'kd', 'adm_kd', 'cirkd', *OFFLINE)
     | {'ffsd': 'configs/camvid/ffsd.py'},
     'camvid_avatars': small('camvid', 'student', 'cwd', 'akd_cwd', *AVATARS),
     'camvid_original': small('camvid', *PLAIN),
     'adm_ablation': small('camvid', 'student', 'dml', *ABLATION),
-    'bccd': small('bccd', *ONLINE, 'adm_warmup', 'dml_mean', 'kd', 'kd_mean', 'pkd', 'fgd', 'bckd', *OFFLINE, 'ffsd'),
-    'camvid_paired': small('camvid_paired', *PAIRED),
-    'bccd_paired': small('bccd_paired', *PAIRED, 'pkd', 'mgd', 'fgd', 'bckd'),
+    'bccd': small(
+        'bccd', *ONLINE, 'adm_warmup', 'dml_mean', 'kd', 'kd_mean', 'pkd', 'fgd', 'bckd', 'reviewkd', *OFFLINE, 'ffsd'
+    ),
+    'camvid_paired': small('camvid_paired', *PAIRED, 'cirkd', 'reviewkd'),
+    'bccd_paired': small('bccd_paired', *PAIRED, 'pkd', 'mgd', 'fgd', 'bckd', 'reviewkd'),
     'cityscapes': large(
         f'pspnet_r18-d8_{PSPNET}',
         f'pspnet_r101-d8_{PSPNET}',

@@ -3,12 +3,14 @@
 from mmadm.distillers.adm import ADM
 from mmadm.distillers.base import Distiller
 from mmadm.distillers.bckd import BCKD
+from mmadm.distillers.cirkd import CIRKD
 from mmadm.distillers.ffsd import FFSD
 from mmadm.distillers.fgd import FGD
 from mmadm.distillers.kdcl import KDCL
 from mmadm.distillers.ld import LD
 from mmadm.distillers.mutual import MutualLearning
 from mmadm.distillers.pairs import Edge
+from mmadm.distillers.reviewkd import ReviewKD
 from mmadm.distillers.sokd import SOKD
 from mmadm.distillers.switokd import SwitOKD
 from mmadm.distillers.transfer import Transfer
@@ -16,6 +18,7 @@ from mmadm.distillers.transfer import Transfer
 __all__ = [
     'ADM',
     'BCKD',
+    'CIRKD',
     'FFSD',
     'FGD',
     'KDCL',
@@ -24,6 +27,7 @@ __all__ = [
     'Distiller',
     'Edge',
     'MutualLearning',
+    'ReviewKD',
     'SwitOKD',
     'Transfer',
 ]

@@ -47,16 +47,21 @@ class Grid:
 
     def image_mask(self) -> Tensor | None:
         """Which positions show some of the image: bool (N * A, h, w); None if every one does, or none has a place."""
-        if self.stride is None:
-            return None
-        shown = [self.image_cells(image) for image in range(len(self.area.images))]
-        if all(cells == self.cells for cells in shown):
+        shown = self.image_sizes()
+        if shown is None:
             return None
         # filled by slices: a tensor made of these numbers would be copied to a GPU, and the host would wait for it
         mask = torch.zeros(len(shown), *self.cells, dtype=torch.bool, device=self.values.device)
         for of_image, (rows, columns) in zip(mask, shown, strict=True):
             of_image[:rows, :columns] = True
         return for_each_prior(mask, self.values)
+
+    def image_sizes(self) -> list[Size] | None:
+        """Rows and columns that show some of each image; None if every position does, or none has a place."""
+        if self.stride is None:
+            return None
+        shown = [self.image_cells(image) for image in range(len(self.area.images))]
+        return None if all(cells == self.cells for cells in shown) else shown
 
     def image_cells(self, image: int) -> Size:
         """Rows and columns of the map that show some of one image."""

@@ -19,7 +19,7 @@ from mmadm.functional.avatars import (
     weights_from_uncertainty,
 )
 from mmadm.functional.boxes import box_distance
-from mmadm.functional.cirkd import class_means, cross_image_divergence, memory_divergence
+from mmadm.functional.cirkd import class_means, class_samples, cross_image_divergence, memory_divergence
 from mmadm.functional.common import channel_statistics
 from mmadm.functional.crosskd import align_statistics, focal_binary_divergence
 from mmadm.functional.cwd import channel_wise_divergence
@@ -53,6 +53,7 @@ __all__ = [
     'channel_statistics',
     'channel_wise_divergence',
     'class_means',
+    'class_samples',
     'consensus_from_map',
     'consensus_loss',
     'cross_image_divergence',

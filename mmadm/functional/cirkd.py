@@ -49,9 +49,7 @@ def cross_image_divergence(student: Tensor, teacher: Tensor, tau: float = 0.1, m
         """Of some rows (R, C) the divergence to the pixels of each image (R, N)."""
         scores = []
         for rows, columns in ((rows_student, own), (rows_teacher, other)):
-            score = (rows @ columns.T / tau).reshape(-1, images, positions)
-            # finite, half of the least: minus infinity would make the difference of two such positions NaN
-            scores.append(score if hidden is None else score.masked_fill(hidden, torch.finfo(score.dtype).min / 2))
+            scores.append(_hidden((rows @ columns.T / tau).reshape(-1, images, positions), hidden))
         return _divergence(*scores)
 
     per_row = _in_blocks(divergence, own, other, images * positions)
@@ -67,6 +65,7 @@ def memory_divergence(
     tau: float = 0.1,
     kd_tau: float = 1.0,
     mask: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
     """How the similarities of each pixel to what a memory holds differ (paper, equations 6 to 9).
 
@@ -80,9 +79,10 @@ def memory_divergence(
         tau: Temperature of the similarities, above 0.
         kd_tau: Temperature of the distillation, above 0.
         mask: True where a position counts, such as a labelled pixel, shape (N, H, W); all positions by default.
+        known: True where an entry counts, shape (M,); all by default.
 
     Returns:
-        A scalar in float32; 0 if no position counts or the memory is empty.
+        A scalar in float32; 0 if no position or no entry counts.
 
     Raises:
         ValueError: If shapes differ or a temperature is not positive.
@@ -98,7 +98,8 @@ def memory_divergence(
 
     def divergence(*rows: Tensor) -> Tensor:
         """Of some rows (R, C) the divergence (R,)."""
-        return _divergence(*(row @ entries.float().T / (tau * kd_tau) for row in rows))
+        scores = (row @ entries.float().T / (tau * kd_tau) for row in rows)
+        return _divergence(*(_hidden(score, None if known is None else ~known) for score in scores))
 
     own = _unit_rows(student)
     per_row = _in_blocks(divergence, own, _unit_rows(teacher), len(entries)) if len(own) else own.sum(dim=1)
@@ -120,13 +121,47 @@ def class_means(feature: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, 
         ValueError: If the labels have another shape.
     """
     check_mask('class_means', labels, feature)
-    known = (labels >= 0) & (labels < classes)
-    # a class more for what is none
-    members = F.one_hot(labels.where(known, classes).flatten(1), classes + 1)[..., :classes]
+    members = _members(labels, classes)
     with torch.autocast(feature.device.type, enabled=False):
-        rows = F.normalize(feature.float(), dim=1).flatten(2)
-        sums = members.transpose(1, 2).to(rows.dtype) @ rows.transpose(1, 2)
-    return F.normalize(sums, dim=2), members.any(dim=1)
+        sums = members.to(torch.float32) @ _unit_rows(feature).unflatten(0, (len(feature), -1))
+    return F.normalize(sums, dim=2), members.any(dim=2)
+
+
+def class_samples(
+    feature: Tensor, labels: Tensor, classes: int, noise: Tensor, number: int = 16
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors of some pixels of each class in each image, at random (paper, section 3.3).
+
+    Args:
+        feature: Embeddings of shape (N, C, H, W).
+        labels: Class ids of shape (N, H, W). A position whose label is no class (the ignore label) does not count.
+        classes: Number K of classes.
+        noise: At least 0, shape (N, H, W): of each class the pixels with most of it are taken.
+        number: Pixels n of a class at most, in each image.
+
+    Returns:
+        Vectors of shape (N, K, n, C) in float32, and which of them are pixels of the class, bool (N, K, n).
+
+    Raises:
+        ValueError: If labels or noise have another shape.
+    """
+    for values in (labels, noise):
+        check_mask('class_samples', values, feature)
+    order = noise.flatten(1).unsqueeze(1).where(_members(labels, classes), -1.0)
+    found, pixels = order.topk(min(number, order.shape[2]), dim=2)
+    rows = _unit_rows(feature).unflatten(0, (len(feature), -1))
+    chosen = rows.gather(1, pixels.flatten(1).unsqueeze(2).expand(-1, -1, rows.shape[2]))
+    return chosen.unflatten(1, pixels.shape[1:]), found >= 0
+
+
+def _members(labels: Tensor, classes: int) -> Tensor:
+    """Which pixels are of each class, bool (N, K, P); one_hot would look at the labels."""
+    return labels.flatten(1).unsqueeze(1) == torch.arange(classes, device=labels.device).unsqueeze(1)
+
+
+def _hidden(scores: Tensor, hidden: Tensor | None) -> Tensor:
+    # finite, half of the least: minus infinity would make the difference of two such positions NaN
+    return scores if hidden is None else scores.masked_fill(hidden, torch.finfo(scores.dtype).min / 2)
 
 
 def _unit_rows(feature: Tensor) -> Tensor:

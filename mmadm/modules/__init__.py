@@ -6,6 +6,7 @@ from mmadm.modules.context import GlobalContext
 from mmadm.modules.first_stages import FirstStages
 from mmadm.modules.fusion import FeatureFusion, LeaderTransform, SelfDistillation
 from mmadm.modules.generation import GenerationBlock
+from mmadm.modules.norms import Projection
 from mmadm.modules.queue import ClassQueue
 from mmadm.modules.review import ReviewFusion
 from mmadm.modules.tokens import ReceptiveTokens
@@ -19,6 +20,7 @@ __all__ = [
     'GenerationBlock',
     'GlobalContext',
     'LeaderTransform',
+    'Projection',
     'ReceptiveTokens',
     'ReviewFusion',
     'SelfDistillation',

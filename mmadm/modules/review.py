@@ -9,6 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmadm.modules.norms import batch_norm, normalised
+
+Sizes = Sequence[tuple[int, int]]
+
 
 class ReviewFusion(nn.Module):
     """Make the teacher's levels from the student's: each from its own level and all deeper ones.
@@ -34,11 +38,12 @@ class ReviewFusion(nn.Module):
             for level, (own, wanted) in enumerate(zip(in_channels, out_channels, strict=True))
         )
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, features: Sequence[Tensor], sizes: Sequence[Sizes | None] | None = None) -> list[Tensor]:
         """Turn the student's levels into maps of their own sizes and of the teacher's channels.
 
         Args:
             features: Maps (N, C, h, w) from the finest to the coarsest.
+            sizes: Of each level the rows and columns of each image, see :func:`~mmadm.modules.norms.normalised`.
 
         Raises:
             ValueError: If there are more or fewer levels than the fusion was made for.
@@ -46,10 +51,11 @@ class ReviewFusion(nn.Module):
         if len(features) != len(self.levels):
             raise ValueError(f'ReviewFusion: was made for {len(self.levels)} levels, found {len(features)}')
         outputs, fused = [], None
-        levels: Iterable[Any] = reversed(self.levels)
-        for level, feature in zip(levels, reversed(features), strict=True):
-            fused = level.fuse(feature, fused)
-            outputs.append(level.generate_norm(level.generate(fused)))
+        levels: Iterable[Any] = self.levels
+        known = [None] * len(features) if sizes is None else sizes
+        for level, feature, images in reversed(list(zip(levels, features, known, strict=True))):
+            fused = level.fuse(feature, fused, images)
+            outputs.append(normalised(level.generate_norm, level.generate(fused), images))
         return outputs[::-1]
 
 
@@ -57,16 +63,16 @@ class _Level(nn.Module):
     def __init__(self, own: int, wanted: int, mid: int, deepest: bool) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(own, mid, kernel_size=1, bias=False)
-        self.reduce_norm = nn.BatchNorm2d(mid)
+        self.reduce_norm = batch_norm(mid)
         self.gate = None if deepest else nn.Conv2d(2 * mid, 2, kernel_size=1)
         self.generate = nn.Conv2d(mid, wanted, kernel_size=3, padding=1, bias=False)
-        self.generate_norm = nn.BatchNorm2d(wanted)
+        self.generate_norm = batch_norm(wanted)
         for convolution in (self.reduce, self.generate):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
 
-    def fuse(self, feature: Tensor, deeper: Tensor | None) -> Tensor:
+    def fuse(self, feature: Tensor, deeper: Tensor | None, sizes: Sizes | None) -> Tensor:
         """Weigh a level and the fused map of the deeper ones at each position."""
-        own = self.reduce_norm(self.reduce(feature))
+        own = normalised(self.reduce_norm, self.reduce(feature), sizes)
         if deeper is None or self.gate is None:
             return own
         deeper = F.interpolate(deeper, size=own.shape[2:], mode='nearest')

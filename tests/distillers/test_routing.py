@@ -34,6 +34,7 @@ DISTILLERS = {
     'ADM with avatars': [dict(type='ADM', at=DEEP, divergence=1.0, avatars=AVATARS)],
     'AKD': [dict(type='Transfer', source='teacher', learner='student', at=DEEP, avatars=AVATARS,
                  loss=dict(type='ChannelWiseDivergence'))],
+    'CIRKD': [dict(type='CIRKD', pixel_queue=40, region_queue=4)],
     'KDCL': [dict(type='KDCL', roles=ROLES)],
     'KDCL minlogit': [dict(type='KDCL', roles=ROLES, ensemble='minlogit')],
     'MutualLearning': [dict(type='MutualLearning', roles=ROLES)],
@@ -50,6 +51,7 @@ DETECTORS = {
     'BCKD of deltas': ('retinanet', [dict(type='BCKD')]),
     'LD': ('gfl', [dict(type='LD')]),
     'FGD': ('retinanet', [dict(type='FGD')]),
+    'ReviewKD': ('retinanet', [dict(type='ReviewKD', mid_channels=8)]),
 }
 #: What an entry of `optim_wrapper` that is no role owns
 OWN = {'fusion': ('ffsd.head', 'ffsd.fuse'), 'self_distillation': ('ffsd.chain',)}

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmadm.functional import cirkd, class_means, cross_image_divergence, memory_divergence
+from mmadm.functional import cirkd, class_means, class_samples, cross_image_divergence, memory_divergence
 
 CLOSE = dict(rtol=1e-4, atol=1e-6)
 
@@ -94,3 +94,24 @@ def test_bad_input():
         memory_divergence(feature, feature, torch.zeros(5, 2), kd_tau=0)
     with pytest.raises(ValueError, match='class_means: mask'):
         class_means(feature, torch.zeros(1, 2, 2, dtype=torch.long), 2)
+
+
+def test_entries_that_do_not_count_are_as_if_they_were_not_there():
+    student, teacher = (torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    entries, known = F.normalize(torch.randn(7, 3), dim=1), torch.arange(7) < 4
+    found = memory_divergence(student.requires_grad_(), teacher, entries, known=known)
+    torch.testing.assert_close(found, memory_divergence(student, teacher, entries[:4]))
+    nothing = memory_divergence(student, teacher, entries, known=known & False)
+    assert nothing.item() == 0 and not torch.autograd.grad(nothing, student)[0].any()
+
+
+def test_pixels_are_chosen_of_their_own_class_by_noise():
+    feature = torch.arange(1.0, 9.0).reshape(1, 1, 2, 4) * torch.tensor([1.0, -1.0]).view(1, 2, 1, 1)
+    feature[:, 0] = 1.0  # the second channel tells pixels apart
+    labels = torch.tensor([[[1, 1, 0, 255], [1, 0, 2, 255]]])
+    noise = torch.tensor([[[0.1, 0.9, 0.2, 0.99], [0.5, 0.3, 0.0, 0.98]]])
+    vectors, present = class_samples(feature, labels, 4, noise, number=2)
+    assert present.tolist() == [[[True, True], [True, True], [True, False], [False, False]]]
+    chosen = [(-v[:, 1] / v[:, 0]).round().tolist() for v in vectors[0]]  # numbers of pixels
+    assert chosen[:2] == [[6.0, 3.0], [2.0, 5.0]] and chosen[2][0] == 7.0
+    torch.testing.assert_close(vectors.norm(dim=3), torch.ones(1, 4, 2))

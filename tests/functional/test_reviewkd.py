@@ -23,8 +23,13 @@ def test_by_hand():
     assert hierarchical_distance(student, torch.zeros(1, 1, 2, 2)).item() == pytest.approx((3 + 0.5 * 1) / 1.5)
 
 
-def test_a_mask_that_is_no_rectangle_is_refused():
-    feature, mask = torch.zeros(1, 2, 4, 4), torch.ones(1, 4, 4, dtype=torch.bool)
-    mask[0, 0, 0] = False
-    with pytest.raises(ValueError, match='must be a rectangle at the top left'):
-        hierarchical_distance(feature, feature, mask)
+def test_a_masked_map_by_hand():
+    # 2 of 3 rows and 2 of 3 columns are image, as above; one position of the second image counts: (4 + 4 / 2) / 1.5
+    student = torch.full((2, 1, 3, 3), 99.0)
+    student[0, 0, :2, :2] = torch.tensor([[1.0, 3.0], [-1.0, 1.0]])
+    student[1, 0, :2, :2] = torch.tensor([[2.0, 99.0], [99.0, 99.0]])
+    mask = torch.zeros(2, 3, 3, dtype=torch.bool)
+    mask[0, :2, :2], mask[1, 0, 0], mask[1, 1, 1] = True, True, True
+    student[1, 0, 1, 1] = 2.0
+    found = hierarchical_distance(student, torch.zeros(2, 1, 3, 3), mask)
+    assert found.item() == pytest.approx(((3 + 0.5) / 1.5 + 4) / 2)

@@ -44,6 +44,8 @@ def method(name: str, detection: bool = False, norm: str = 'BN', dropout: float 
         tap = on_detectors if detection else on_segmentors
         avatars = dict(avatars=AVATARS) if name == 'akd' else {}
         return {**model, **frozen(dict(EDGE, at=tap, loss=loss, weight=weight, **avatars))} if tap else None
+    if name == 'cirkd' and detection:
+        return None
     return {**model, **_together(name, detection, **model['roles'])}
 
 
@@ -58,6 +60,8 @@ def _together(name: str, detection: bool, student: Config, teacher: Config) -> C
     switching = dict(type='mmadm.SwitOKD', student='student', teacher='teacher', at='logits')
     adm = dict(type='mmadm.ADM', student='student', teacher='teacher', at=place, divergence=0.1)
     kdcl = dict(type='mmadm.KDCL', roles=['student', 'teacher'], at='logits')
+    cirkd = dict(type='mmadm.CIRKD', pixel_queue=200, region_queue=20)
+    review = dict(type='mmadm.ReviewKD', at='feats', mid_channels=32)
     ffsd: dict[str, Any] = dict(type='mmadm.FFSD', students=['first', 'second'], leader='leader', warmup=0)
     ffsd |= dict(at='feats') if detection else dict(at='pre_logits', shallow=['backbone.layer3', 'backbone.layer2'])
     bridge = dict(like='teacher', train=['neck', 'bbox_head'] if detection else ['backbone.layer4', 'decode_head'])
@@ -69,6 +73,8 @@ def _together(name: str, detection: bool, student: Config, teacher: Config) -> C
         'adm': lambda: dict(distillers=[MUTUAL, adm]),
         'kdcl': lambda: dict(distillers=[kdcl]),
         'switokd': lambda: dict(distillers=[switching]),
+        'cirkd': lambda: frozen(cirkd),
+        'reviewkd': lambda: frozen(review),
         'sokd': lambda: dict(roles=dict(student=student, teacher=teacher, bridge=bridge), **frozen(sokd)),
         'ffsd': lambda: dict(roles=dict.fromkeys(FFSD_PARTS, student), deploy='leader', distillers=[ffsd]),
     }[name]()
@@ -76,7 +82,23 @@ def _together(name: str, detection: bool, student: Config, teacher: Config) -> C
 
 ONLINE = ('plain', 'side_by_side', 'dml', 'adm', 'kdcl', 'switokd', 'sokd', 'ffsd')
 #: Most valuable first
-METHODS = ('adm', 'akd', 'sokd', 'ffsd', 'dml', 'cwd', 'mgd', 'kd', 'dkd', 'dist', 'pkd', 'at', 'fitnet')
+METHODS = (
+    'adm',
+    'akd',
+    'sokd',
+    'ffsd',
+    'dml',
+    'cwd',
+    'mgd',
+    'kd',
+    'dkd',
+    'dist',
+    'pkd',
+    'at',
+    'fitnet',
+    'reviewkd',
+    'cirkd',
+)
 METHODS += tuple(name for name in ONLINE if name not in METHODS)
 
 
