@@ -1,6 +1,6 @@
 """One training step of every method, by one of two ranks or by one process with the batches of both.
 
-Spawned processes have to import this. GroupNorm in the roles, FFSD's own BatchNorm in eval, and no dropout, because the
+Spawned processes have to import this. GroupNorm in the roles, BatchNorm of methods in eval, and no dropout, because the
 statistics of a batch and each rank's own draws differ by definition; MGD masks nothing and avatars drop nothing for the
 same reason. Every label map has equally many ignored positions, because the losses are means over the others.
 """
@@ -69,6 +69,9 @@ SEGMENTATION: dict[str, Config] = dict(
     akd=edge('backbone.layer4', 'ChannelWiseDivergence', avatars=AVATARS),
     akd_batchnorm=edge('backbone.layer4', 'ChannelWiseDivergence', avatars=dict(AVATARS, weighting='batchnorm')),
     tokens=dict(type='TokenTraining', at='backbone.layer4', tokens=3),
+    # pairs of images are those of a rank
+    cirkd=taught('CIRKD', at='backbone.layer1', mini_batch=0.0, pixel=1.0, region=1.0, pixel_queue=50, region_queue=10),
+    reviewkd=taught('ReviewKD', mid_channels=8),
     dml=together(MUTUAL),
     kdcl=together(dict(type='KDCL', roles=PAIR)),
     kdcl_minlogit=together(dict(type='KDCL', roles=PAIR, ensemble='minlogit')),
@@ -86,6 +89,7 @@ DETECTION: dict[str, Config] = dict(
     cwd=edge('feats', 'ChannelWiseDivergence'),
     mgd=edge('feats', 'MaskedGeneration', 1e-3, mask_ratio=0.0),
     fgd=taught('FGD'),
+    reviewkd=taught('ReviewKD', mid_channels=8),
     bckd=taught('BCKD'),
     ld=taught('LD', by_positives=True, classification=0.0),
     dml=together(MUTUAL),

@@ -24,8 +24,13 @@ PAIRS = {
 }
 #: Methods with a distiller of their own, by pair, and what each logs
 OWN = {
+    '_pspnet_r101-d8_r18-d8_4xb2-80k_cityscapes-512x1024': {
+        'cirkd': {'loss_transfer', 'loss_cirkd_mini_batch', 'loss_cirkd_pixel', 'loss_cirkd_region'},
+    },
+    '_faster-rcnn_r101_r50_fpn_1x_coco': {'reviewkd': {'loss_reviewkd'}},
     '_retinanet_r101_r50_fpn_1x_coco': {
         'fgd': {'loss_fgd_foreground', 'loss_fgd_background', 'loss_fgd_attention', 'loss_fgd_relation'},
+        'reviewkd': {'loss_reviewkd'},
     },
     '_gfl_r101_r50_fpn_1x_coco': {
         'bckd': {'loss_bckd_cls', 'loss_bckd_boxes'},
@@ -36,7 +41,17 @@ TRANSFERS = [method + pair for pair, methods in PAIRS.items() for method in meth
 OFFLINE = [*TRANSFERS, *(method + pair for pair, methods in OWN.items() for method in methods)]
 ONLINE = [f'dml{pair}' for pair in PAIRS]
 #: Ends of the names of task losses, and of what stock heads log beside them
-STOCK = ('.loss_ce', '.acc_seg', '.loss_cls', '.loss_bbox', '.loss_centerness', '.loss_dfl')
+STOCK = (
+    '.loss_ce',
+    '.acc_seg',
+    '.acc',
+    '.loss_rpn_cls',
+    '.loss_rpn_bbox',
+    '.loss_cls',
+    '.loss_bbox',
+    '.loss_centerness',
+    '.loss_dfl',
+)
 PLAIN = [
     'pspnet_r18-d8_4xb2-80k_cityscapes-512x1024',
     'pspnet_r101-d8_4xb2-80k_cityscapes-512x1024',

@@ -257,7 +257,7 @@ class Distillation(BaseModel):
             found = distiller.bind(facts, self.trainable)
             if found:
                 parts = nn.ModuleDict({key: module for key, (_, module) in found.items()})
-                # FFSD's fusion normalises: over all ranks, where the roles do
+                # fusions and projections normalise: over all ranks, where the roles do
                 self.connectors[name] = nn.SyncBatchNorm.convert_sync_batchnorm(parts) if synchronised else parts
             self._connector_owner.update({(name, key): learner for key, (learner, _) in found.items()})
 

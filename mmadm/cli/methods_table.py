@@ -84,6 +84,8 @@ CWD_FEATURES = transfer('feats', 'ChannelWiseDivergence', EachLevel(10.0), tau=1
 MGD = transfer('backbone[-1]', 'MaskedGeneration', 2e-5, mask_ratio=0.75)
 MGD_DENSE = transfer('feats', 'MaskedGeneration', EachLevel(2e-5), mask_ratio=0.65)
 MGD_TWO_STAGE = transfer('feats', 'MaskedGeneration', EachLevel(5e-7), mask_ratio=0.45)
+CIRKD = {'type': 'mmadm.CIRKD', 'source': 'teacher', 'learner': 'student', 'at': 'pre_logits'}
+REVIEWKD = {'type': 'mmadm.ReviewKD', 'source': 'teacher', 'learner': 'student', 'at': 'feats'}
 SOKD = {'type': 'mmadm.SOKD', 'student': 'student', 'teacher': 'teacher', 'bridge': 'bridge', 'at': 'logits'}
 SWITOKD = {'type': 'mmadm.SwitOKD', 'student': 'student', 'teacher': 'teacher', 'at': 'logits'}
 FFSD = {'type': 'mmadm.FFSD', 'students': ['first', 'second'], 'leader': 'leader', 'warmup': 2000}
@@ -209,6 +211,19 @@ METHODS: dict[str, Method] = {
         {
             'segmentation': Recipe((transfer('backbone[-2]', 'HintMSE'),), OURS),
             'detection': Recipe((transfer('feats', 'HintMSE', EachLevel(1.0)),), OURS),
+        },
+    ),
+    'cirkd': Method(
+        'similarities of pixels of several images, beside their class scores',
+        TEACHES,
+        {**NO_QUERIES, 'segmentation': Recipe((KD, CIRKD), "CIRKD's program for Cityscapes (arXiv 2204.06986)")},
+    ),
+    'reviewkd': Method(
+        'every level from all deeper ones of the student',
+        TEACHES,
+        {
+            'segmentation': Recipe((REVIEWKD,), OURS),
+            'detection': Recipe((REVIEWKD,), 'ReviewKD for RetinaNet and Faster R-CNN (arXiv 2104.09044)'),
         },
     ),
     'sokd': Method('a trainable tail of a frozen teacher mediates', FROZEN, both(SOKD, 'SOKD (arXiv 2111.11747)')),

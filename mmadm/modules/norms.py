@@ -1,4 +1,4 @@
-"""Batch normalisation of connectors: over all ranks, and over what is image."""
+"""Batch normalisation of connectors over what is image."""
 
 from __future__ import annotations
 
@@ -6,18 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import is_distributed
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-
-
-def batch_norm(channels: int) -> _BatchNorm:
-    """SyncBN where several ranks train on GPUs, else BN; in a checkpoint both are alike. torch has none for CPUs.
-
-    Args:
-        channels: Channels of the maps.
-    """
-    return nn.SyncBatchNorm(channels) if is_distributed() and torch.cuda.is_available() else nn.BatchNorm2d(channels)
 
 
 def normalised(norm: nn.Module, feature: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> Tensor:
@@ -56,7 +45,7 @@ class Projection(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.expand = nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False)
-        self.norm = batch_norm(out_channels)
+        self.norm = nn.BatchNorm2d(out_channels)
         self.project = nn.Conv2d(out_channels, out_channels, kernel_size=1, bias=False)
 
     def forward(self, feature: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmadm.modules.norms import batch_norm, normalised
+from mmadm.modules.norms import normalised
 
 Sizes = Sequence[tuple[int, int]]
 
@@ -63,10 +63,10 @@ class _Level(nn.Module):
     def __init__(self, own: int, wanted: int, mid: int, deepest: bool) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(own, mid, kernel_size=1, bias=False)
-        self.reduce_norm = batch_norm(mid)
+        self.reduce_norm = nn.BatchNorm2d(mid)
         self.gate = None if deepest else nn.Conv2d(2 * mid, 2, kernel_size=1)
         self.generate = nn.Conv2d(mid, wanted, kernel_size=3, padding=1, bias=False)
-        self.generate_norm = batch_norm(wanted)
+        self.generate_norm = nn.BatchNorm2d(wanted)
         for convolution in (self.reduce, self.generate):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
 

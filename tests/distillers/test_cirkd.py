@@ -8,6 +8,8 @@ import tiny_det
 import torch
 import torch.nn.functional as F
 from role_outputs import role_outputs
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmadm.distillers import CIRKD, cirkd
 from mmadm.functional import cross_image_divergence, memory_divergence
@@ -196,6 +198,15 @@ def test_a_detector_has_no_labels_of_pixels_but_pixels():
     losses = model(**model.data_preprocessor(tiny_det.batch(), True), mode='loss')
     assert {key for key in losses if 'cirkd' in key} == {'student.loss_cirkd_mini_batch'}
     assert 'cirkd' not in model.connectors
+
+
+@pytest.mark.parametrize(('norm', 'expected'), [('BN', nn.BatchNorm2d), ('SyncBN', nn.SyncBatchNorm)])
+def test_the_projection_normalises_over_all_ranks_where_the_roles_do(norm, expected):
+    roles = {name: tiny.segmentor(4, norm=norm) for name in ('student', 'teacher')}
+    cfgs = [dict(type='CIRKD', pixel_queue=40, region_queue=4), dict(type='ReviewKD', mid_channels=4)]
+    model = tiny.distillation(roles=roles, distillers=cfgs)
+    for part in model.connectors.values():
+        assert {type(m) for m in part.modules() if isinstance(m, _BatchNorm)} == {expected}
 
 
 def test_off_is_off():
