@@ -21,6 +21,8 @@ from mmadm.bench.tables import Row, baseline_of
 from mmadm.visualization.overlay import spread_indices
 
 CONFUSION_IMAGES = 40
+#: As many a figure holds
+MOST_CLASSES = 25
 NAMED = ('dml', 'adm')
 
 
@@ -66,6 +68,11 @@ def percentages(counts: Tensor, task: str) -> Values:
 
 def confusion(run: FinishedRun, task: str) -> Values:
     """What the deployed role of a run makes of each class, on images spread over the scored split."""
+    return percentages(confusion_counts(run, task), task)
+
+
+def confusion_counts(run: FinishedRun, task: str) -> Tensor:
+    """Pixels or boxes behind :func:`confusion`, see :func:`count_pixels` and :func:`count_boxes`."""
     dataset = run.dataset
     number = len(dataset.metainfo['classes'])
     total = torch.zeros((), dtype=torch.long)
@@ -75,7 +82,7 @@ def confusion(run: FinishedRun, task: str) -> Values:
             total = total + count_pixels(truth(item), predict(run, item), number)
         else:
             total = total + count_boxes(true_boxes(dataset, index), predicted_boxes(run, item), number)
-    return percentages(total, task)
+    return total
 
 
 def chosen(rows: Sequence[Row]) -> dict[str, str]:
@@ -129,19 +136,51 @@ def confusion_section(
     }
 
 
-def confusion_figures(changes: Mapping[str, Values], classes: Sequence[str], task: str) -> dict[str, Figure]:
-    """One heat map for each title, all on one scale of colours."""
+def run_confusion(runs: Mapping[str, FinishedRun], task: str) -> dict[str, Any]:
+    """What each role of one run makes of each class; of many classes, the most frequent.
+
+    Args:
+        runs: The run by role, each predicting by this role.
+        task: ``segmentation`` or ``detection``.
+    """
+    dataset = next(iter(runs.values())).dataset
+    classes = dataset.metainfo['classes']
+    counts = {role: confusion_counts(run, task) for role, run in runs.items()}
+    frequent = next(iter(counts.values()))[: len(classes)].sum(dim=1).argsort(descending=True, stable=True)
+    shown = sorted(frequent[:MOST_CLASSES].tolist())
+    kept = [*shown, *range(len(classes), len(next(iter(counts.values()))))]
+    values = {role: percentages(table, task)[kept][:, kept] for role, table in counts.items()}
+    figures = confusion_figures(values, [classes[index] for index in shown], task, change=False)
+    return {
+        'plots': [plot(figure, f'confusion: {role}') for role, figure in figures.items()],
+        'images': min(len(dataset), CONFUSION_IMAGES),
+        'of': len(dataset),
+        'left_out': len(classes) - len(shown),
+    }
+
+
+def confusion_figures(
+    changes: Mapping[str, Values], classes: Sequence[str], task: str, change: bool = True
+) -> dict[str, Figure]:
+    """One heat map for each title, all on one scale of colours.
+
+    Args:
+        changes: Changes in points, or percent, by title.
+        classes: Names of the rows and columns.
+        task: ``segmentation`` or ``detection``.
+        change: Whether they are changes.
+    """
     columns = [*classes, *(['missed'] if task == 'detection' else [])]
     rows = [*classes, *(['false'] if task == 'detection' else [])]
-    limit, side = largest(*changes.values()), 0.42 * len(rows)
-    figures = {}
+    limit, side = largest(*changes.values()) if change else 100.0, 0.42 * len(rows)
+    figures, form = {}, '+.0f' if change else '.0f'
     for title, values in changes.items():
         with mpl.rc_context(STYLE):
             figure = Figure(figsize=(max(4.6, 2.0 + side), max(3.2, 1.6 + side)), layout='constrained')
             panel = figure.subplots()
-            image = heat_panel(panel, values, limit, rows, columns, lambda v: f'{v:+.0f}' if round(v) else '')
+            image = heat_panel(panel, values, limit, rows, columns, lambda v: f'{v:{form}}' if round(v) else '', change)
             panel.tick_params(axis='x', rotation=90 if len(columns) > 5 else 0)
             panel.set(title=title, xlabel='predicted', ylabel='true')
-            figure.colorbar(image, ax=panel, shrink=0.7, label='change in points')
+            figure.colorbar(image, ax=panel, shrink=0.7, label='change in points' if change else 'percent')
         figures[title] = figure
     return figures

@@ -8,28 +8,36 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mmadm.bench.styles import PALETTE, STYLE, MethodStyle
 
 Curve = Sequence[tuple[int, float]]
+#: Beside a line that is so many times higher, one cannot be seen
+FAR_APART = 50
 
 
 def learning_figure(
-    title: str, score: str, curves: Mapping[str, Sequence[Curve]], styles: Mapping[str, MethodStyle]
+    title: str,
+    score: str,
+    curves: Mapping[str, Sequence[Curve]],
+    styles: Mapping[str, MethodStyle],
+    unit: str = 'iteration',
 ) -> Figure:
-    """Validation score of one role over the iterations, one line per method.
+    """Validation score over the training, one line per method, or per role of one run.
 
     Args:
         title: Title of the panel.
         score: Name of the score.
-        curves: ``{method: [curve of each seed]}``, a curve being (iteration, percent) pairs.
+        curves: ``{method: [curve of each seed]}``, a curve being (iteration or epoch, percent) pairs.
         styles: Style of each method.
+        unit: In which curves count.
 
     Returns:
         The figure; a line is the mean over seeds, its band one sample standard deviation.
     """
     with mpl.rc_context(STYLE):
-        figure, panel = one_panel(title)
+        figure, panel = one_panel(title, unit)
         for method, seeds in curves.items():
             draw_band(panel, seeds, styles[method], method)
         panel.set_ylabel(f'val {score} (%)')
@@ -43,17 +51,31 @@ def loss_figure(title: str, losses: Mapping[str, Curve]) -> Figure:
     Args:
         title: Title of the panel.
         losses: ``{key: (iteration, value) pairs}`` with keys such as ``student.loss_consensus``. A kind of loss has the
-            same colour on every panel; a teacher's line is dashed.
+            same colour on every panel, unless two lines of it could not be told apart; a teacher's line is dashed.
     """
     with mpl.rc_context(STYLE):
         figure, panel = one_panel(title)
+        taken: set[tuple[str, str]] = set()
         for key, curve in losses.items():
             steps, values = np.asarray(curve, dtype=float).T
             style = '--' if key.startswith('teacher.') else '-'
-            panel.plot(steps, values, style, color=kind_colour(key), linewidth=1.6, label=key)
-        panel.set_ylim(bottom=0)
+            wanted = kind_colour(key)
+            colour = next((free for free in (wanted, *PALETTE) if (free, style) not in taken), wanted)
+            taken.add((colour, style))
+            panel.plot(steps, values, style, color=colour, linewidth=1.6, label=key)
+        _fit_values(panel)
         legend_below(figure, len(losses))
     return figure
+
+
+def _fit_values(panel: Axes) -> None:
+    """Begin at 0, but let lines that are far apart be seen, too."""
+    means = [float(np.mean(line.get_ydata())) for line in panel.lines]
+    lowest = panel.dataLim.y0
+    if lowest > 0 and max(means) > FAR_APART * min(means):
+        panel.set_yscale('log')
+    elif lowest >= 0:
+        panel.set_ylim(bottom=0)
 
 
 def class_figure(names: Sequence[str], values: Sequence[float], label: str) -> Figure:
@@ -104,11 +126,12 @@ def method_figure(scores: Mapping[str, Mapping[str, float]], styles: Mapping[str
     return figure
 
 
-def one_panel(title: str) -> tuple[Figure, Axes]:
-    """An empty figure over the iterations, small enough to be read on a telephone."""
+def one_panel(title: str, unit: str = 'iteration') -> tuple[Figure, Axes]:
+    """An empty figure over the iterations or epochs, small enough to be read on a telephone."""
     figure = Figure(figsize=(5.2, 3.4), layout='constrained')
     panel = figure.subplots()
-    panel.set(title=title, xlabel='iteration')
+    panel.set(title=title, xlabel=unit)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, panel
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
 from torch import Tensor
 
 from mmadm.bench.boxes import box_map, count_found, draw_boxes, predicted_boxes, true_boxes
@@ -26,7 +28,7 @@ def examples(runs: Mapping[str, FinishedRun], task: str) -> dict[str, Any]:
         ``rows`` and ``legend``: (name, CSS colour) of the classes that they show.
     """
     dataset = next(iter(runs.values())).dataset
-    names, palette = dataset.metainfo['classes'], dataset.metainfo['palette']
+    names, palette = dataset.metainfo['classes'], palette_of(dataset)
     row = {'segmentation': segmentation_row, 'detection': detection_row}[task]
     table, shown = [], set()
     for index in spread_indices(len(dataset), EXAMPLES):
@@ -40,7 +42,7 @@ def examples(runs: Mapping[str, FinishedRun], task: str) -> dict[str, Any]:
 def segmentation_row(runs: Mapping[str, FinishedRun], index: int) -> tuple[list[Picture], set[int]]:
     """Image, ground truth and predictions of one image; also the class ids that they show."""
     dataset = next(iter(runs.values())).dataset
-    item, palette = dataset[index], dataset.metainfo['palette']
+    item, palette = dataset[index], palette_of(dataset)
     labels = truth(item)
     shown = set(labels.unique().tolist())
     row = [picture(rgb_image(item), 'image'), picture(paint(labels, palette), 'ground truth')]
@@ -55,7 +57,7 @@ def segmentation_row(runs: Mapping[str, FinishedRun], index: int) -> tuple[list[
 def detection_row(runs: Mapping[str, FinishedRun], index: int) -> tuple[list[Picture], set[int]]:
     """One image with the boxes of the ground truth and of every method; also the class ids that they show."""
     dataset = next(iter(runs.values())).dataset
-    item, palette = dataset[index], dataset.metainfo['palette']
+    item, palette = dataset[index], palette_of(dataset)
     image, boxes = rgb_image(item), true_boxes(dataset, index)
     shown = set(boxes.labels.tolist())
     row = [picture(draw_boxes(image, boxes, palette), f'ground truth: {len(boxes.labels)} boxes')]
@@ -66,6 +68,16 @@ def detection_row(runs: Mapping[str, FinishedRun], index: int) -> tuple[list[Pic
         caption = f'{method}: {found} of {len(boxes.labels)} boxes found, {len(predicted.labels) - found} wrong'
         row.append(picture(draw_boxes(image, predicted, palette), caption))
     return row, shown
+
+
+def palette_of(dataset: Any) -> list[tuple[int, int, int]]:
+    """Colour of each class: what the data set says, else one of our own."""
+    told = dataset.metainfo.get('palette')
+    if isinstance(told, list | tuple):
+        return [tuple(colour) for colour in told]
+    number = len(dataset.metainfo['classes'])
+    colours = mpl.colormaps['hsv'](np.linspace(0, 1, number, endpoint=False))[:, :3]
+    return [tuple(colour) for colour in (255 * colours).astype(int).tolist()]
 
 
 def class_map(dataset: Any, index: int, task: str) -> Tensor:

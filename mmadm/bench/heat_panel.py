@@ -1,4 +1,4 @@
-"""Tables of changes as colours, centred on no change."""
+"""Tables of changes as colours, centred on no change, and of shares."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def heat_panel(
     rows: Sequence[str],
     columns: Sequence[str],
     text: Callable[[float], str],
+    change: bool = True,
 ) -> AxesImage:
-    """Draw a table of changes: blue is more, red is less, white is no change.
+    """Draw a table of changes: blue is more, red is less, white is no change; or one of shares, from white to blue.
 
     Args:
         panel: Where to draw.
@@ -38,12 +39,14 @@ def heat_panel(
         rows: Names of the rows.
         columns: Names of the columns.
         text: What a cell says about its change.
+        change: Whether values are changes; if not, they are at least 0.
 
     Returns:
         What a colour bar needs.
     """
-    colours = mpl.colormaps['RdBu'].with_extremes(bad=FAINT)
-    image = panel.imshow(np.ma.masked_invalid(values), colours, vmin=-limit, vmax=limit, aspect='auto')
+    colours = mpl.colormaps['RdBu' if change else 'Blues'].with_extremes(bad=FAINT)
+    low = -limit if change else 0
+    image = panel.imshow(np.ma.masked_invalid(values), colours, vmin=low, vmax=limit, aspect='auto')
     panel.grid(visible=False)
     panel.spines[:].set_visible(False)
     panel.tick_params(length=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,32 @@ def read_scalars(work_dir: Path) -> list[Record]:
         work_dir: Work dir of a training; ``<timestamp>/vis_data/scalars.json`` in it are read in order of time.
 
     Returns:
-        One dict per logged line with at least ``step``, sorted as written. What a killed process logged beyond the
-        checkpoint that the next one resumed from is dropped, as is a line that was cut off.
+        One dict per logged line with at least ``step``, sorted as written: the iteration, for validations of a loop by
+        epochs the epoch. What a killed process logged beyond the checkpoint that the next one resumed from is dropped,
+        as is a line that was cut off.
     """
     entries: list[Record] = []
     for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        new = [entry for entry in read_json_lines(file) if entry.get('step')]
-        if new:
-            entries = [entry for entry in entries if entry['step'] < new[0]['step']] + new
+        new = _placed(read_json_lines(file))
+        entries = entries[: _end_before(entries, new)] + new
     return entries
+
+
+def _placed(entries: Iterable[Record]) -> list[Record]:
+    """Entries with a step; a validation that an iteration loop logged by epoch, as mmengine does by default, has 0."""
+    placed, step = [], 0
+    for entry in entries:
+        if 'step' in entry:
+            step = entry['step'] or step
+            placed.append({**entry, 'step': step})
+    return [entry for entry in placed if entry['step']]
+
+
+def _end_before(entries: Sequence[Record], new: Sequence[Record]) -> int:
+    """How many entries stay before what a later process logged; trainings and validations may count differently."""
+    first = {'loss' in entry: entry['step'] for entry in reversed(new)}
+    beyond = (entry['step'] >= first.get('loss' in entry, float('inf')) for entry in entries)
+    return next((index for index, gone in enumerate(beyond) if gone), len(entries))
 
 
 def read_json_lines(file: Path) -> list[Record]:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from mmadm.bench.ablation import ablation_section
-from mmadm.bench.boxes import SAME, SURE
 from mmadm.bench.confusion import confusion_section
 from mmadm.bench.curves import (
     Curve,
@@ -24,6 +22,7 @@ from mmadm.bench.examples import EXAMPLES, class_map, examples
 from mmadm.bench.finished_runs import FinishedRun, open_run
 from mmadm.bench.metrics import TASKS
 from mmadm.bench.observations import observation_plots
+from mmadm.bench.page import write_page
 from mmadm.bench.pictures import Picture, data_uri, picture, plot, png
 from mmadm.bench.records import (
     Record,
@@ -87,18 +86,7 @@ def write_report(
         note: What a reader must know before comparing the figures with others.
         images: Whether to show images of the data set, whose licence may not allow to pass them on.
     """
-    environment = Environment(
-        loader=PackageLoader('mmadm.bench'), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template('report.html.j2').render(
-        title=title,
-        note=note,
-        sure=SURE,
-        same=SAME,
-        tasks=[task_sections(folder, group, images) for group in by_metric(records).values()],
-    )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page, encoding='utf-8')
+    write_page(target, title, note, [task_sections(folder, group, images) for group in by_metric(records).values()])
 
 
 def task_sections(folder: Path, records: Sequence[Record], images: bool) -> dict[str, Any]:
@@ -141,9 +129,11 @@ def task_sections(folder: Path, records: Sequence[Record], images: bool) -> dict
 
 def learning_plots(folder: Path, records: Sequence[Record], styles: Mapping[str, MethodStyle]) -> list[Picture]:
     """One plot per role with the validation curves of every method that trains it."""
-    metric = metric_of(records[0])
+    metric, unit = metric_of(records[0]), 'epoch' if 'epochs' in records[0] else 'iteration'
     return [
-        plot(learning_figure(role, metric, by_method, styles), f'validation {metric} of the role {role} by method')
+        plot(
+            learning_figure(role, metric, by_method, styles, unit), f'validation {metric} of the role {role} by method'
+        )
         for role, by_method in learning_curves(folder, records).items()
     ]
 
@@ -225,17 +215,26 @@ def class_table(first: Mapping[str, Record], styles: Mapping[str, MethodStyle]) 
     """Main score by class of each method's roles, if logs held it, and bars of it for the students."""
     scores = {method: record['classes'] for method, record in first.items()}
     columns = {f'{m} {role}': by_class for m, by_role in scores.items() for role, by_class in by_role.items()}
-    if not columns:
-        return None
-    names = list(dict.fromkeys(name for by_class in columns.values() for name in by_class))
-    score = metric_of(next(iter(first.values()))).removeprefix('m')
     deployed = {method: by_role[deployed_role(first[method])] for method, by_role in scores.items() if by_role}
-    bars = method_figure(deployed, styles, f'{score} (%)') if deployed else None
+    metric = metric_of(next(iter(first.values())))
+    return class_scores_section(metric, columns, deployed, styles) if columns else None
+
+
+def class_scores_section(
+    metric: str,
+    columns: Mapping[str, Mapping[str, float]],
+    drawn: Mapping[str, Mapping[str, float]],
+    styles: Mapping[str, MethodStyle],
+) -> dict[str, Any]:
+    """A table of scores by class, and bars of some of its columns; ``columns`` and ``drawn`` are by name and class."""
+    names = list(dict.fromkeys(name for by_class in columns.values() for name in by_class))
+    score = metric.removeprefix('m')
+    bars = method_figure(drawn, styles, f'{score} (%)') if drawn else None
     return {
         'score': score,
         'columns': list(columns),
         'rows': [(name, [column.get(name) for column in columns.values()]) for name in names],
-        'bars': [plot(bars, f'{score} of the students by class')] if bars else [],
+        'bars': [plot(bars, f'{score} by class')] if bars else [],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ def adm_maps(model: nn.Module, item: dict[str, Any]) -> SimilarityMaps | None:
     first, *others = found
     pair = [first, *(maps for maps in others if (maps.student, maps.teacher) == (first.student, first.teacher))]
     # the last of equally large ones, as the layers of a dilated backbone are
-    return max(reversed(pair), key=lambda maps: maps.similarity.numel())
+    finest = max(reversed(pair), key=lambda maps: maps.similarity.numel())
+    return replace(finest, **{kind: getattr(finest, kind).cpu() for kind in ('similarity', 'consensus', 'divergence')})
 
 
 def mean_by_class(similarity: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:

@@ -17,6 +17,7 @@ VERBS = {
     'test': ('mmadm.cli.test', 'score one role'),
     'export': ('mmadm.cli.export', 'write a role as a stock checkpoint and config'),
     'visualize': ('mmadm.cli.visualize', 'draw predictions and what the distillers see'),
+    'report': ('mmadm.cli.report', 'write a page about one training'),
     'doctor': ('mmadm.cli.doctor', 'check the installation, or what a config would do'),
     'benchmark': ('mmadm.bench.command', 'train and compare the methods of a suite'),
 }

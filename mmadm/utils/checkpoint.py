@@ -105,17 +105,18 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
         write_atomically(buffer.getvalue(), path)
 
 
-def newest_checkpoint(work_dir: str | Path) -> Path | None:
-    """Find what to resume from: the newest checkpoint of a work dir that is complete.
+def newest_checkpoint(work_dir: str | Path, needed: Iterable[str] = RESUMABLE) -> Path | None:
+    """Find the newest checkpoint of a work dir that is complete, by default one to resume from.
 
     mmengine notes the newest in the file ``last_checkpoint``. That file is written in place, so a crash can leave it
     empty or cut off, and its path is wrong once the work dir was moved: then the times of the files decide.
 
     Args:
         work_dir: Work dir of a training.
+        needed: Keys that it must hold.
 
     Returns:
-        A checkpoint that can be resumed from; None if there is no checkpoint.
+        The checkpoint; None if there is no checkpoint.
 
     Raises:
         CheckpointError: If there are checkpoints but none can be used; a new start would overwrite them.
@@ -130,7 +131,7 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     errors = []
     for path in candidates:
         try:
-            read_checkpoint(path, RESUMABLE)
+            read_checkpoint(path, needed)
             return path
         except CheckpointError as error:
             errors.append(str(error))

@@ -47,6 +47,21 @@ def test_the_task_losses_of_a_detector_can_be_told_apart():
     assert len({line.get_color() for line in panel.lines}) == len(keys)
 
 
+def test_lines_of_one_kind_and_role_can_be_told_apart():
+    keys = ['student.decode.loss_ce', 'student.aux.loss_ce', 'teacher.decode.loss_ce']
+    (panel,) = loss_figure('task', {key: [(1, 1.0)] for key in keys}).axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in panel.lines}) == 3
+
+
+def test_lines_far_apart_and_below_zero_are_seen():
+    (far,) = loss_figure('adm', {'a.loss_consensus': [(1, 30.0)], 'a.loss_divergence': [(1, 0.02)]}).axes
+    assert far.get_yscale() == 'log' and far.get_ylim()[0] < 0.02
+    (near,) = loss_figure('dml', {'a.loss_mutual': [(1, 3.0)], 'b.loss_mutual': [(1, 2.0)]}).axes
+    assert near.get_yscale() == 'linear' and near.get_ylim()[0] == 0
+    (below,) = loss_figure('watched', {'a.similarity': [(1, -0.2), (2, 0.3)]}).axes
+    assert below.get_ylim()[0] < -0.2
+
+
 def test_bars_are_sorted_and_absent_classes_left_out():
     (panel,) = class_figure(['car', 'sky', 'bus'], [0.2, 0.9, float('nan')], 'similarity').axes
     assert [label.get_text() for label in panel.get_yticklabels()] == ['car', 'sky']

@@ -35,6 +35,23 @@ def test_a_resumed_training_replaces_what_was_logged_after_its_checkpoint(tmp_pa
     ]  # fmt: skip
 
 
+def test_validations_that_count_epochs_are_replaced_too(tmp_path):
+    # four iterations an epoch; a checkpoint after every second: killed in the fourth, resumed from the second
+    write_log(tmp_path, '20300101_000000', step(4), dict(AP=1, step=1), step(8), dict(AP=2, step=2), step(12),
+              dict(AP=3, step=3), step(14))  # fmt: skip
+    write_log(tmp_path, '20300101_000100', step(12), dict(AP=4, step=3))
+    entries = read_scalars(tmp_path)
+    assert [(entry['step'], entry.get('AP')) for entry in entries] == [
+        (4, None), (1, 1), (8, None), (2, 2), (12, None), (3, 4),
+    ]  # fmt: skip
+
+
+def test_a_validation_without_a_step_belongs_to_the_last_iteration(tmp_path):
+    # mmengine's default in a loop by iterations: the number of the epoch, which is 0
+    write_log(tmp_path, '20300101_000000', step(10), dict(mIoU=1.0, step=0), step(20), dict(mIoU=2.0, step=0))
+    assert [entry['step'] for entry in read_scalars(tmp_path)] == [10, 10, 20, 20]
+
+
 def test_no_log_is_no_entries(tmp_path):
     assert read_scalars(tmp_path) == []
     assert read_json_lines(tmp_path / 'results.jsonl') == []
