@@ -17,7 +17,7 @@ from rich.progress import track
 
 from mmadm.bench import step_cost
 from mmadm.bench.cost_table import record, show
-from mmadm.bench.gains import write_gains
+from mmadm.bench.gains import needed_seeds, write_gains
 from mmadm.bench.jobs import Job, Launcher, run_jobs
 from mmadm.bench.launch import LAUNCHERS
 from mmadm.bench.plan import load_config, plan
@@ -53,6 +53,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     gains = commands.add_parser('gains', help='figure of what methods gain over the plain student, with intervals')
     gains.add_argument('files', nargs='+', type=Path, help='JSONL files of results, a panel each')
     gains.add_argument('--to', default='student', metavar='METHOD', help='what all others are compared with')
+    gains.add_argument('--seeds-for', type=float, metavar='POINTS', help='say how many seeds would show such a gain')
     gains.add_argument('--out', type=Path, default=Path('gains.svg'), help='.svg or .png')
     cost = commands.add_parser('cost', help=step_cost.__doc__)
     cost.add_argument('config')
@@ -92,6 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.command == 'gains':
             write_gains(args.files, args.out, args.to)
             console.print(f'figure: {args.out}', soft_wrap=True)
+            if args.seeds_for is not None:
+                console.print(
+                    '\n'.join(needed_seeds(args.files, args.seeds_for, args.to)), soft_wrap=True, markup=False
+                )
             return 0
         if args.command == 'report':
             _, target = report(args.dir, args.out, not args.no_images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import nct, t
 
 from mmadm.bench.records import by_metric, read_json_lines
 from mmadm.bench.styles import INK, PALETTE, STYLE
@@ -41,6 +43,25 @@ def gains_of(path: Path, to: str = 'student') -> tuple[str, Gains]:
     raise ConfigError(f'{path}: no method has two seeds together with {to!r}, so there is no interval')
 
 
+def seeds_to_show(gain: float, spread: float, power: float = 0.8) -> int:
+    """Number of seeds at which a paired t-test at 5 % shows a gain with a probability.
+
+    Args:
+        gain: True mean difference, in points.
+        spread: Standard deviation of the paired differences.
+        power: The probability.
+
+    Raises:
+        ConfigError: If gain or spread is not positive.
+    """
+    if gain <= 0 or spread <= 0:
+        raise ConfigError(f'a gain of {gain} with a spread of {spread}: both must be positive')
+    seeds = 2
+    while nct.sf(t.ppf(0.975, seeds - 1), seeds - 1, gain / spread * math.sqrt(seeds)) < power:
+        seeds += 1
+    return seeds
+
+
 def draw(panel: Axes, title: str, gains: Gains) -> None:
     """Points and 95 % intervals from the largest gain down: blue gains, orange loses, grey may be either."""
     ordered = sorted(gains.items(), key=lambda item: statistics.mean(item[1]))
@@ -65,6 +86,17 @@ def gain_figure(panels: Sequence[tuple[str, Gains]], to: str = 'student') -> Fig
             draw(panel, title, gains)
             panel.set_xlabel(f'points above {"the plain student" if to == "student" else to}, mean and 95 % interval')
     return figure
+
+
+def needed_seeds(files: Sequence[Path], gain: float, to: str = 'student') -> list[str]:
+    """By file and method a line: how many seeds would show a gain, at the noise that these seeds had."""
+    lines = []
+    for title, gains in (gains_of(file, to) for file in files):
+        for method, values in gains.items():
+            spread = statistics.stdev(values)
+            if spread > 0:
+                lines.append(f'{title}, {method}: {seeds_to_show(gain, spread)} seeds (spread {spread:.2f})')
+    return lines
 
 
 def write_gains(files: Sequence[Path], out: Path, to: str = 'student') -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmadm.bench.gains import gain_figure, gains_of, write_gains
+from mmadm.bench.gains import gain_figure, gains_of, needed_seeds, seeds_to_show, write_gains
 from mmadm.bench.tables import paired
 from mmadm.utils.errors import ConfigError
 from tests.bench.test_tables import record
@@ -42,6 +42,19 @@ def test_rows_go_from_the_largest_gain_down_and_tell_zero_by_colour():
     lines = [line for line in panel.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2]
     assert list(lines[0].get_xdata()) == pytest.approx([2 - 12.7062, 2 + 12.7062], abs=1e-3)
     assert lines[0].get_color() != lines[1].get_color()  # the first one's interval holds zero
+
+
+def test_the_noise_is_that_of_the_paired_differences(tmp_path):
+    records = scores('student', 20.0, 22.0, 21.0) + scores('adm', 21.0, 25.0, 23.0)  # differences 1, 3, 2: spread 1
+    lines = needed_seeds([write(tmp_path / 'a.jsonl', records)], 1.0)
+    assert lines == ['CamVid: mIoU, adm: 10 seeds (spread 1.00)']
+
+
+def test_seeds_that_could_show_a_gain():
+    # the usual table of the paired t-test at 5 % two-sided and 80 %: 34 pairs for an effect of 0.5, 10 for 1, 6 for 1.6
+    assert [seeds_to_show(gain, 1.0) for gain in (0.5, 1.0, 1.6)] == [34, 10, 6]
+    with pytest.raises(ConfigError, match='must be positive'):
+        seeds_to_show(0.0, 1.0)
 
 
 def test_records_without_an_interval_are_refused_by_name(tmp_path):
