@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from mmadm.utils.dense import DenseHead, DenseTargets
 from mmadm.utils.errors import ConfigError
 
 Size = tuple[int, int]
@@ -155,22 +155,6 @@ class GroundTruth:
 
 
 @dataclass(frozen=True)
-class DenseTargets:
-    """What a single-stage detector's own assigner made of a batch, as its stock loss saw it.
-
-    Attributes:
-        positives: Number of positive priors: the mean over ranks, at least 1.
-        labels: Of each level class ids (N * A, h, w), of the background the number of classes; None where a head's
-            loss does not tell them prior by prior.
-        weights: Of each level the weights (N * A, h, w) of the class loss, 0 where a prior is ignored; None likewise.
-    """
-
-    positives: Tensor
-    labels: list[Tensor] | None = None
-    weights: list[Tensor] | None = None
-
-
-@dataclass(frozen=True)
 class RoleOutput:
     """What one role produced for one batch.
 
@@ -195,19 +179,6 @@ class RoleOutput:
     regional: dict[tuple[str, Tap], TapOutput] = field(default_factory=dict)
     levels: Sequence[Tensor] | None = None
     targets: Callable[[], DenseTargets | None] = lambda: None
-
-
-@dataclass(frozen=True)
-class DenseHead:
-    """What the head of a single-stage detector can do beside its forward pass.
-
-    Attributes:
-        priors: Of maps (h, w) of each level, the priors by row, column and number: boxes (P, 4) or points (P, 2).
-        decode: Turns maps of the tap ``boxes`` into boxes (N * A, 4, h, w) in pixels of the role's input.
-    """
-
-    priors: Callable[[Sequence[Size], torch.device], list[Tensor]]
-    decode: Callable[[Sequence[Tensor]], list[Tensor]]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from mmengine.registry import DefaultScope
 from role_outputs import role_outputs
 
 from mmadm.adapters.dense_boxes import dense_head
-from mmadm.structures import BatchArea, DenseTargets, GroundTruth, Kind, RoleFacts
+from mmadm.structures import BatchArea, GroundTruth, Kind, RoleFacts
+from mmadm.utils.dense import DenseTargets
 
 
 def distribution_head(bins=4, stride=8, classes=3):

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from mmadm.adapters.base import Adapter
 from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.dense_boxes import dense_head
-from mmadm.adapters.dense_targets import noted, targets_of
+from mmadm.adapters.dense_targets import centerness_loss, centerness_of, noted, targets_of
 from mmadm.adapters.detection import feats_path
 from mmadm.adapters.taps import Reading, tapped
 from mmadm.registry import ADAPTERS
 from mmadm.structures import Kind, RoleFacts, RoleOutput, Tap
+from mmadm.utils.dense import DenseTargets
 from mmadm.utils.versions import require
 
 
@@ -58,11 +59,20 @@ class DenseAdapter(Adapter):
         if not taps or 'logits' not in self._named:
             return super().loss(model, inputs, data_samples, taps)
         scores, head = Tap(self.name, 'logits'), self._head(model)
-        criterion = getattr(head, 'loss_cls', None)
-        with tapped(model, {scores: self._named['logits']}) as seen, noted(criterion) as calls:
+        weighing = centerness_loss(head)
+        with (
+            tapped(model, {scores: self._named['logits']}) as seen,
+            noted(getattr(head, 'loss_cls', None)) as calls,
+            noted(weighing) as weighed,
+        ):
             output = super().loss(model, inputs, data_samples, taps)
-        known = partial(targets_of, calls, seen[scores], len(inputs), head.num_classes, output.truth.boxes or ())
-        return replace(output, targets=cache(known))
+
+        def targets() -> DenseTargets:
+            """What the calls say, put together where somebody asks."""
+            found = targets_of(calls, seen[scores], len(inputs), head.num_classes, output.truth.boxes or ())
+            return found if weighing is None else replace(found, centerness=centerness_of(weighed, inputs.device))
+
+        return replace(output, targets=cache(targets))
 
     def new_head(self, model: nn.Module) -> nn.Module:
         """Make another head with the settings of this one and weights of its own."""

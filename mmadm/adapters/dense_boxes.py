@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmadm.structures import DenseHead, Size
+from mmadm.adapters.cross_head import known_head
+from mmadm.structures import Size
+from mmadm.utils.dense import DenseHead
 
 
 def dense_head(head: Any) -> DenseHead | None:
@@ -27,7 +29,7 @@ def dense_head(head: Any) -> DenseHead | None:
     # a head that overrides the loss (PAA, FSAF, PISA, DDOD, VFNet) assigns in a way of its own
     if getattr(type(head), 'loss_by_feat', None) not in [kind.loss_by_feat for kind in known]:
         return None
-    return DenseHead(partial(_priors, head), partial(_decoded, head))
+    return DenseHead(partial(_priors, head), partial(_decoded, head), known_head(head))
 
 
 def _priors(head: Any, sizes: Sequence[Size], device: torch.device) -> list[Tensor]:

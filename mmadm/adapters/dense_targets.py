@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
-from mmadm.structures import DenseTargets
+from mmadm.utils.dense import DenseTargets
+from mmadm.utils.ranks import mean_over_ranks
 
 
 class LossCall(NamedTuple):
@@ -85,11 +85,24 @@ def targets_of(
     if [call.rows for call in calls] not in (rows, [sum(rows)]):
         return DenseTargets(positives)
     weights = [torch.ones_like(c.target, dtype=torch.float) if c.weight is None else c.weight for c in calls]
-    maps = (
+    of_labels, of_weights = (
         [_as_map(part, level, images) for part, level in zip(values.split(rows), levels, strict=True)]
         for values in (labels, torch.cat([weight.reshape(-1) for weight in weights]))
     )
-    return DenseTargets(positives, *maps)
+    return DenseTargets(positives, of_labels, of_weights)
+
+
+def centerness_loss(head: Any) -> nn.Module | None:
+    """The box loss of a head that weighs boxes by the centerness of their points, as FCOS alone does; else None."""
+    from mmdet.models.dense_heads import FCOSHead
+
+    return head.loss_bbox if getattr(type(head), 'loss_by_feat', None) is FCOSHead.loss_by_feat else None
+
+
+def centerness_of(calls: Sequence[LossCall], device: torch.device) -> Tensor:
+    """The sum of what the calls of such a loss weigh; without a positive it is not called."""
+    weights = [call.weight.sum() for call in calls if call.weight is not None]
+    return torch.stack(weights).sum() if weights else torch.zeros((), device=device)
 
 
 def _tells_classes(call: LossCall) -> bool:
@@ -99,10 +112,7 @@ def _tells_classes(call: LossCall) -> bool:
 
 def _at_least_one(number: Tensor) -> Tensor:
     """The mean over ranks, as stock heads take it."""
-    if get_world_size() > 1:
-        number = number.clone()
-        all_reduce(number, op='mean')
-    return number.clamp(min=1.0)
+    return mean_over_ranks(number).clamp(min=1.0)
 
 
 def _as_map(values: Tensor, level: Tensor, images: int) -> Tensor:

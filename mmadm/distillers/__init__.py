@@ -4,6 +4,7 @@ from mmadm.distillers.adm import ADM
 from mmadm.distillers.base import Distiller
 from mmadm.distillers.bckd import BCKD
 from mmadm.distillers.cirkd import CIRKD
+from mmadm.distillers.crosskd import CrossKD
 from mmadm.distillers.ffsd import FFSD
 from mmadm.distillers.fgd import FGD
 from mmadm.distillers.kdcl import KDCL
@@ -24,6 +25,7 @@ __all__ = [
     'KDCL',
     'LD',
     'SOKD',
+    'CrossKD',
     'Distiller',
     'Edge',
     'MutualLearning',

@@ -14,6 +14,7 @@ from mmadm.distillers.pairs import Edge, Outputs, Pair, level_key, levels_of
 from mmadm.distillers.schedule import WeightSchedule
 from mmadm.losses.kl import ClassDivergence
 from mmadm.modules import Connector
+from mmadm.registry import MODELS
 from mmadm.structures import DistillerOutput, Kind, RoleFacts, Step, Tap
 from mmadm.utils.errors import ConfigError
 
@@ -158,6 +159,14 @@ class Distiller(nn.Module, ABC):
                     f'{tuple(a.shape)}, {str(source)!r} of {source.role!r} has {tuple(b.shape)}: they do not '
                     'correspond; tap other modules, such as `feats`'
                 )
+
+
+def built_connector(key: str, cfg: Mapping[str, Any], in_channels: int, out_channels: int) -> nn.Module:
+    """Build the registered connector of a config between these channels; ConfigError names the key if it cannot be."""
+    try:
+        return MODELS.build({'_scope_': 'mmadm', **cfg, 'in_channels': in_channels, 'out_channels': out_channels})
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f'{key}={dict(cfg)}: {error}') from error
 
 
 def mean_of(terms: Sequence[Tensor]) -> Tensor:

@@ -10,12 +10,17 @@ from torch import Tensor
 from mmadm.distillers.base import Facts
 from mmadm.distillers.grids import grids_of, moved_onto
 from mmadm.distillers.pairs import Edge, Outputs
-from mmadm.structures import DenseHead, DenseTargets, Kind, RoleOutput, Tap
+from mmadm.structures import Kind, RoleOutput, Tap
+from mmadm.utils.dense import DenseHead, DenseTargets
 from mmadm.utils.errors import ConfigError
+
+_UNASSIGNED = (
+    '{0}: role {1!r} assigns no labels to its priors; it needs its task losses (model.roles.{1}.task_loss=True)'
+)
 
 
 def check_dense(method: str, edges: Sequence[Edge], facts: Facts) -> dict[str, DenseHead]:
-    """Check that roles are single-stage detectors with sigmoids, whose priors and boxes are known.
+    """Check that roles are single-stage detectors with sigmoids, whose priors and boxes are known and correspond.
 
     Args:
         method: Name for the error.
@@ -26,7 +31,8 @@ def check_dense(method: str, edges: Sequence[Edge], facts: Facts) -> dict[str, D
         What their heads can do, by role.
 
     Raises:
-        ConfigError: If a role is none, or scores by one softmax.
+        ConfigError: If a role is none, or scores by one softmax; if two have other levels or priors; or if a learner
+            has no task losses, whose assignment counts.
     """
     heads = {}
     for tap in (tap for edge in edges for tap in (edge.learner, edge.source)):
@@ -38,6 +44,16 @@ def check_dense(method: str, edges: Sequence[Edge], facts: Facts) -> dict[str, D
                 'class that assigns as RetinaNet, FCOS, ATSS, GFL or RTMDet does. What fits others is Transfer or FGD'
             )
         heads[tap.role] = found
+    for edge in edges:
+        shapes = [[len(x) for x in facts[t.role].output.taps[t].levels] for t in (edge.learner, edge.source)]
+        if edge.learner.base == edge.source.base == 'logits' and shapes[0] != shapes[1]:
+            numbers = [f'{len(shape)} levels with {max(shape)} priors at a position' for shape in shapes]
+            raise ConfigError(
+                f'{method}: role {edge.learner.role!r} has {numbers[0]}, {edge.source.role!r} {numbers[1]}; both need '
+                'the same'
+            )
+        if facts[edge.learner.role].output.truth.boxes is None:
+            raise ConfigError(_UNASSIGNED.format(method, edge.learner.role))
     return heads
 
 
@@ -49,13 +65,16 @@ def targets_for(method: str, learner: RoleOutput, role: str) -> tuple[DenseTarge
     """
     targets = learner.targets()
     if targets is None or targets.weights is None:
-        raise ConfigError(
-            f'{method}: role {role!r} assigns no labels to its priors; it needs its task losses '
-            f'(model.roles.{role}.task_loss=True)'
-        )
+        raise ConfigError(_UNASSIGNED.format(method, role))
     (tap,) = (tap for tap in learner.taps if tap.base == 'logits')
     masks = [grid.image_mask() for grid in grids_of(learner, tap)]
     return targets, [w if mask is None else w * mask for w, mask in zip(targets.weights, masks, strict=True)]
+
+
+def positives_at(targets: DenseTargets, scores: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    """Which priors (N * A, h, w) of each level the assigner gave an object, of those that count."""
+    levels = zip(targets.labels or (), scores, weights, strict=True)
+    return [(labels >= 0) & (labels < level.shape[1]) & (weight > 0) for labels, level, weight in levels]
 
 
 def taught_at(edge: Edge, outputs: Outputs) -> list[Tensor]:

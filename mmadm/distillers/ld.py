@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmadm.distillers.base import Distiller, Facts, sum_of
-from mmadm.distillers.dense_levels import check_dense, targets_for, taught_at
+from mmadm.distillers.dense_levels import check_dense, positives_at, targets_for, taught_at
 from mmadm.distillers.grids import grids_of
 from mmadm.distillers.pairs import Edge, Outputs, edges_between
 from mmadm.functional import distribution_divergence, kl_divergence, localization_regions
@@ -105,10 +105,7 @@ class LD(Distiller):
         targets, weights = targets_for('LD', learner, self.learner)
         own, taught = learner.taps[self._boxes.learner].levels, taught_at(self._boxes, outputs)
         scores, classes = learner.taps[self._scores.learner].levels, taught_at(self._scores, outputs)
-        found = [
-            (labels >= 0) & (labels < level.shape[1]) & (weight > 0)
-            for labels, level, weight in zip(targets.labels or (), scores, weights, strict=True)
-        ]
+        found = positives_at(targets, scores, weights)
         total = targets.positives if self.by_positives else 1.0
         terms: dict[str, Tensor] = {}
         if self.weights['positives']:

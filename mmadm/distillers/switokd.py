@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
 from mmadm.distillers.base import Distiller, Facts, class_divergence
@@ -17,6 +16,7 @@ from mmadm.losses.kl import ClassDivergence, Normaliser
 from mmadm.registry import MODELS
 from mmadm.structures import DistillerOutput, Step
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.ranks import mean_over_ranks
 
 
 @MODELS.register_module()
@@ -107,6 +107,4 @@ class SwitOKD(Distiller):
             assert labels is not None  # class maps have labels
             of_levels.append(torch.stack(switch_distances(student, teacher, labels, self.tau, context.mask)))
         distances = torch.stack(of_levels).mean(dim=0)
-        if get_world_size() > 1:
-            all_reduce(distances, op='mean')
-        return switch_from_distances(*distances.unbind()).expert
+        return switch_from_distances(*mean_over_ranks(distances).unbind()).expert

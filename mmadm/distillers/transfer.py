@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmadm.distillers.base import Distiller, Facts, mean_of
+from mmadm.distillers.base import Distiller, Facts, built_connector, mean_of
 from mmadm.distillers.pairs import Edge, Outputs, TapSpec, edges_between, paired
 from mmadm.losses import DistillationLoss
 from mmadm.modules import AvatarEnsemble
@@ -96,8 +96,7 @@ class Transfer(Distiller):
     def connector(self, edge: Edge, in_channels: int, out_channels: int) -> nn.Module | None:
         """Build the configured connector, the loss's own, or a 1x1 convolution where channels differ."""
         if self.connector_cfg is not None:
-            channels = dict(in_channels=in_channels, out_channels=out_channels)
-            return MODELS.build({'_scope_': 'mmadm', **self.connector_cfg, **channels})
+            return built_connector('Transfer.connector', self.connector_cfg, in_channels, out_channels)
         if hasattr(self.loss, 'connector'):
             own: Any = self.loss
             return own.connector(in_channels, out_channels)

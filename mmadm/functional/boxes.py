@@ -46,7 +46,7 @@ def box_distance(
         student: Boxes (P, 4) as (x1, y1, x2, y2).
         teacher: The same shape.
         weights: Of rows (P,), 0 where one does not count; 1 by default. Constant: the caller detaches them.
-        kind: ``giou`` or ``log_iou``.
+        kind: ``giou`` or ``log_iou``; by the latter a teacher's box without area counts 0, since nothing overlaps it.
         normalizer: ``Z``, such as the number of positives.
 
     Returns:
@@ -61,7 +61,7 @@ def box_distance(
     student, teacher = student.float(), teacher.float()
     iou, union = box_overlap(student, teacher)
     if kind == 'log_iou':
-        per_row = -iou.clamp(min=EPS).log()
+        per_row = -iou.clamp(min=EPS).log() * (_area(teacher[..., :2], teacher[..., 2:]) > 0)
     else:
         around = _area(*enclosing_corners(student, teacher)).clamp(min=EPS)
         per_row = 1 - (iou - (around - union) / around)

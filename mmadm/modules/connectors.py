@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmadm.registry import MODELS
 
+
+@MODELS.register_module()
 class Connector(nn.Conv2d):
     """A 1x1 convolution without bias that maps a learner's channels to the source's (methods.md, section 1).
 

@@ -45,10 +45,12 @@ DISTILLERS = {
     'stock loss': [dict(type='Transfer', source='teacher', learner='student', at='logits',
                         loss=dict(type='mmdet.SmoothL1Loss'))],
 }  # fmt: skip
-#: Methods of detectors, by name: the family of both roles and the distillers; every source is trainable
+#: Methods of detectors, by name: the family of both roles and the distillers; every source but CrossKD's is trainable
 DETECTORS = {
     'BCKD': ('gfl', [dict(type='BCKD')]),
     'BCKD of deltas': ('retinanet', [dict(type='BCKD')]),
+    'CrossKD': ('atss', [dict(type='CrossKD', start=1)]),
+    'CrossKD with connectors': ('fcos', [dict(type='CrossKD', start=1, connector=dict(type='Connector'))]),
     'LD': ('gfl', [dict(type='LD')]),
     'FGD': ('retinanet', [dict(type='FGD')]),
     'ReviewKD': ('retinanet', [dict(type='ReviewKD', mid_channels=8)]),
@@ -117,4 +119,5 @@ def test_each_loss_of_a_distiller_moves_its_learner_alone(name):
 @pytest.mark.parametrize('name', sorted(DETECTORS))
 def test_each_loss_of_a_distiller_of_detectors_moves_its_learner_alone(name):
     family, distillers = DETECTORS[name]
-    check(tiny_det.distillation(family, distillers=distillers), tiny_det.batch())
+    frozen = ['teacher'] if 'CrossKD' in name else []
+    check(tiny_det.distillation(family, frozen=frozen, distillers=distillers), tiny_det.batch())

@@ -14,7 +14,8 @@ from mmadm.distillers import FFSD, KDCL, SOKD, MutualLearning, SwitOKD, Transfer
 from mmadm.functional import binary_kl_divergence, focal_binary_divergence
 from mmadm.losses import KLDivergence
 from mmadm.losses.kl import ClassDivergence
-from mmadm.structures import DenseTargets, Kind, PairContext, Step, Tap, TapOutput
+from mmadm.structures import Kind, PairContext, Step, Tap, TapOutput
+from mmadm.utils.dense import DenseTargets
 from mmadm.utils.errors import ConfigError
 
 ROLES = ('student', 'teacher')

@@ -171,6 +171,7 @@ def test_boxes_by_hand():
     # boxes apart have no overlap, but a gradient of GIoU towards each other
     apart = torch.tensor([[10.0, 10.0, 12.0, 12.0]], requires_grad=True)
     assert box_distance(apart, teacher, kind='log_iou').item() == pytest.approx(13.815511)
+    assert box_distance(teacher, torch.tensor([[1.0, 1.0, 3.0, 1.0]]), kind='log_iou').item() == 0
     box_distance(apart, teacher).backward()
     assert (apart.grad > 0).any()
     with pytest.raises(ValueError, match="found 'diou'"):
