@@ -25,6 +25,7 @@ EXTRAS = {
         'onedl-mmdetection>=3.5.1',
         'onedl-mmsegmentation>=1.4.2',
     ],
+    'foundation': ['timm>=1.0.20'],  # the first with DINOv3
     'onnx': ['onnx'],
     'classification': ['mmpretrain>=1.2.0,<2'],
     'onedl-classification': ['onedl-mmpretrain>=1.3.6'],

@@ -13,7 +13,7 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmadm',
-    locations=['mmadm.algorithms', 'mmadm.distillers', 'mmadm.losses', 'mmadm.modules'],
+    locations=['mmadm.adapters', 'mmadm.algorithms', 'mmadm.distillers', 'mmadm.losses', 'mmadm.modules'],
 )
 #: who runs which networks, see :class:`~mmadm.adapters.base.Adapter`
 ADAPTERS = Registry('adapter', scope='mmadm', locations=['mmadm.adapters'])

@@ -14,7 +14,8 @@ from mmadm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmadm.utils.config import role_model_cfg
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
-NOT_HERE = (OWN, '_base_', 'akd', 'baselines', 'ffsd', 'kdcl', 'sokd', 'switokd')  # users' own; tested elsewhere
+# users' own; tested elsewhere
+NOT_HERE = (OWN, '_base_', 'akd', 'baselines', 'ffsd', 'foundation', 'kdcl', 'sokd', 'switokd')
 CONFIGS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob('*/*.py') if p.parent.name not in NOT_HERE)
 SMALL = (64, 128)
 

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.fileio import load
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ('adm', 'akd', 'baselines', 'ffsd', 'kdcl', 'sokd', 'switokd')
+FOLDERS = ('adm', 'akd', 'baselines', 'ffsd', 'foundation', 'kdcl', 'sokd', 'switokd')
 CONFIGS = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in (ROOT / 'configs' / folder).glob('*.py'))
 METAFILES = [f'configs/{folder}/metafile.yml' for folder in FOLDERS]
 ENTRIES = {model['Config']: model for file in METAFILES for model in load(ROOT / file)['Models']}

@@ -10,6 +10,7 @@ from mmadm.adapters.base import Adapter
 from mmadm.adapters.classification import ClassificationAdapter
 from mmadm.adapters.dense import DenseAdapter
 from mmadm.adapters.detr import DetrAdapter
+from mmadm.adapters.feature_teacher import FeatureTeacher, FeatureTeacherAdapter
 from mmadm.adapters.generic import GenericAdapter
 from mmadm.adapters.segmentation import SegmentationAdapter
 from mmadm.adapters.two_stage import TwoStageAdapter
@@ -42,6 +43,8 @@ __all__ = [
     'ClassificationAdapter',
     'DenseAdapter',
     'DetrAdapter',
+    'FeatureTeacher',
+    'FeatureTeacherAdapter',
     'GenericAdapter',
     'SegmentationAdapter',
     'TwoStageAdapter',

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmadm.adapters.labels import check_labels
 from mmadm.algorithms.build_distillers import build_distillers, check_reached, rename_former_connectors
-from mmadm.algorithms.frozen import teacher_precision
+from mmadm.algorithms.frozen import check_teaches_only, teacher_precision
 from mmadm.algorithms.inherit import bequests, inherit
 from mmadm.algorithms.loading import initialise, settle_weights
 from mmadm.algorithms.partly_trained import freeze_all_but, set_mode
@@ -78,6 +78,7 @@ class Distillation(BaseModel):
         copies, roles = copied_roles(roles, frozen), role_cfgs(roles)
         built, adapters, preprocessors, origins = build_roles(roles, data_preprocessor)
         trainable = tuple(name for name in roles if name not in frozen)
+        check_teaches_only(built, frozen, deploy)
         super().__init__(data_preprocessor=RolePreprocessor(preprocessors, trainable, deploy))
         self.roles: Any = built
         self.frozen = tuple(frozen)

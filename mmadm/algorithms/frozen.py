@@ -1,16 +1,38 @@
-"""Make frozen roles fast: lower precision and compilation. What they teach stays within a stated tolerance."""
+"""Frozen roles: what only they may be, and how they get faster with what they teach within a stated tolerance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 
+from mmadm.adapters import FeatureTeacher
 from mmadm.utils.errors import ConfigError
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+def check_teaches_only(roles: Any, frozen: Sequence[str], deploy: str) -> None:
+    """Refuse a backbone alone as a role that learns or predicts.
+
+    Args:
+        roles: The networks by name.
+        frozen: Names of roles that only teach.
+        deploy: The role that predicts.
+
+    Raises:
+        ConfigError: If a ``FeatureTeacher`` should do more than teach.
+    """
+    for name in (name for name, role in roles.items() if isinstance(role, FeatureTeacher)):
+        if name not in frozen or name == deploy:
+            key = 'model.deploy' if name == deploy else f'model.roles.{name}'
+            raise ConfigError(
+                f'{key}: {name!r} is a mmadm.FeatureTeacher, a backbone alone, which only teaches: list it in '
+                'model.frozen and deploy another role'
+            )
 
 
 def teacher_precision(name: str | None) -> torch.dtype | None:

@@ -13,7 +13,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-from mmadm.adapters import Adapter
+from mmadm.adapters import Adapter, FeatureTeacher
 from mmadm.algorithms.role_runner import DRY_RUN_SIZE
 from mmadm.structures import Kind, Tap
 from mmadm.utils.allowed import why_unreadable
@@ -31,13 +31,15 @@ class FrozenRole:
 
     Attributes:
         loaded: Whether all that its taps depend on was loaded, by ``checkpoint`` or by ``init_cfg``.
-        whole: Whether the whole network was loaded from ``checkpoint``, so that it can predict.
+        whole: Whether the whole network was loaded from ``checkpoint``.
+        predicts: Whether it is a whole network, and not a backbone alone.
         features_only: Whether neither class scores nor boxes of it are tapped.
         from_file: Whether its weights are those of ``checkpoint``, so that a checkpoint of all roles may lack them.
     """
 
     loaded: bool
     whole: bool
+    predicts: bool
     features_only: bool
     from_file: bool
 
@@ -81,6 +83,7 @@ def settle_weights(
             found[name] = FrozenRole(
                 loaded=bool(origin) or not needs(_not_pretrained(role)),
                 whole=bool(origin) and not origin.misfit.not_loaded,
+                predicts=not isinstance(role, FeatureTeacher),
                 features_only=all(adapters[name].reading(role, tap).kind not in _OF_CLASSES for tap in wanted),
                 from_file=bool(origin) and name != model.deploy,
             )
@@ -169,7 +172,9 @@ def _not_pretrained(role: nn.Module) -> list[str]:
 
 def _loads_itself(module: nn.Module) -> bool:
     found = getattr(module, 'init_cfg', None)
-    return any(isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained' for cfg in _listed(found))
+    named = any(isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained' for cfg in _listed(found))
+    # so marked before anything was initialised: the constructor loaded them, as that of TIMMBackbone does
+    return named or bool(getattr(module, '_is_init', False))
 
 
 def _listed(value: Any) -> list[Any]:

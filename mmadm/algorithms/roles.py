@@ -119,6 +119,8 @@ def _build_stock(name: str, cfg: dict[str, Any]) -> nn.Module:
     try:
         # ConfigDict, as a Runner would pass: stock models read `test_cfg.mode` as an attribute
         return MODELS.build(ConfigDict(cfg))
+    except ConfigError as error:
+        raise ConfigError(f'model.roles.{name}: {error}') from error
     except KeyError as error:
         if 'registry' not in str(error):
             raise

@@ -80,8 +80,8 @@ def normalisation(preprocessor: Mapping[str, Any]) -> Normalisation:
         key: None if preprocessor.get(key) is None else tuple(float(value) for value in preprocessor[key])
         for key in ('mean', 'std')
     }
-    # both of the toolboxes' names mean that the order is reversed
-    swapped = bool(preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'))
+    # all of the toolboxes' names mean that the order is reversed
+    swapped = any(preprocessor.get(key) for key in ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb'))
     return {**values, 'bgr_to_rgb': swapped}
 
 

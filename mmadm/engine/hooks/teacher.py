@@ -75,7 +75,7 @@ class TeacherGuardHook(Hook):
         faults = []
         scored = {}
         for role, known in model.frozen_roles.items():
-            if role in self._replaced:
+            if role in self._replaced and known.predicts:
                 scored[role] = 'load_from'
             elif role in model.origins:
                 origin = model.origins[role]
@@ -84,11 +84,13 @@ class TeacherGuardHook(Hook):
                 other = _other_classes(origin, runner.train_dataloader.dataset)
                 if other and not known.features_only:
                     faults.append(f'{where}: {other}')
+                elif not known.predicts:
+                    runner.logger.info(f'Frozen role {role!r} is not scored: it is a backbone alone.')
                 elif known.whole and not other:
                     scored[role] = where
                 else:
                     runner.logger.info(f'Frozen role {role!r} is not scored: it teaches features for other classes.')
-            elif known.loaded:
+            elif known.loaded or role in self._replaced:
                 runner.logger.info(f'Frozen role {role!r} is not scored: only what it teaches with is pretrained.')
             else:
                 faults.append(
