@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmadm.adapters import Adapter
+from mmadm.adapters.base import batch_area
 from mmadm.adapters.labels import check_labels
+from mmadm.adapters.taps import stride_of
 from mmadm.algorithms.role_runner import DRY_RUN_SIZE
 from mmadm.algorithms.roles import build_roles
+from mmadm.distillers.grids import Grid
 from mmadm.modules import ReceptiveTokens
 from mmadm.registry import MODELS
-from mmadm.structures import Kind, Tap
+from mmadm.structures import BatchArea, Kind, Tap, TapOutput
 from mmadm.utils.checkpoint import read_checkpoint
 from mmadm.utils.errors import CheckpointError, ConfigError
 from mmadm.utils.random import untouched_generators
@@ -62,9 +66,9 @@ class TokenTraining(BaseModel):
                 f'{where} does not fit the teacher, whose own loss trains the tokens: {loaded[name].misfit}'
             )
         with untouched_generators():
-            path, channels = _masked_module(self._adapter, self.teacher.eval(), at)
-        self._path = path
-        self.tokens = ReceptiveTokens(tokens, channels)
+            self._path, found = _masked_module(self._adapter, self.teacher.eval(), at)
+        self._strides = found.strides
+        self.tokens = ReceptiveTokens(tokens, [level.shape[1] for level in found.levels])
 
     @property
     def teacher(self) -> Any:
@@ -103,11 +107,21 @@ class TokenTraining(BaseModel):
         Returns:
             In mode ``loss`` the teacher's losses and ``loss_similarity``; else what the teacher returns.
         """
-        with self.tokens.inserted(self.teacher.get_submodule(self._path)) as similarities:
+        area = batch_area(inputs, data_samples or ())  # before the model runs: some edit their samples
+        module = self.teacher.get_submodule(self._path)
+        with self.tokens.inserted(module, partial(self._inside, area)) as similarities:
             output = self.teacher(inputs, data_samples, mode=mode)
         if mode != 'loss':
             return output
         return {**output, 'loss_similarity': torch.stack(similarities).mean()}
+
+    def _inside(self, area: BatchArea, maps: Sequence[Tensor]) -> list[Tensor | None]:
+        """Where the images of a batch lie on maps of all levels."""
+        strides = [
+            stride_of((level.shape[2], level.shape[3]), area.padded, known)
+            for level, known in zip(maps, self._strides, strict=True)
+        ]
+        return [Grid(level, stride, area).image_mask() for level, stride in zip(maps, strides, strict=True)]
 
     def check_data(self, dataset: Any) -> None:
         """Check a training set's labels against the teacher; ConfigError names the file."""
@@ -133,8 +147,8 @@ def trained_tokens(path: str | Path) -> dict[str, Tensor]:
     return found
 
 
-def _masked_module(adapter: Adapter, teacher: nn.Module, at: str) -> tuple[str, list[int]]:
-    """Path of the module whose output is masked, and the channels of its levels."""
+def _masked_module(adapter: Adapter, teacher: nn.Module, at: str) -> tuple[str, TapOutput]:
+    """Path of the module whose output is masked, and what it gave on a blank image."""
     if '[' in at or at in ('logits', 'boxes'):
         raise ConfigError(f'model.at={at!r}: tokens mask all that a module puts out; name `feats` or a module path')
     tap = Tap.parse(adapter.name, at)
@@ -143,4 +157,4 @@ def _masked_module(adapter: Adapter, teacher: nn.Module, at: str) -> tuple[str, 
     if found.kind not in (Kind.MAP, Kind.SOFTMAX_SCORES, Kind.SIGMOID_SCORES):
         shapes = [tuple(level.shape) for level in found.levels]
         raise ConfigError(f'model.at={at!r}: puts out {found.kind.value} {shapes}, not maps (N, C, H, W)')
-    return path, [level.shape[1] for level in found.levels]
+    return path, found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -31,11 +31,15 @@ class ReceptiveTokens(nn.Module):
         for level, width in enumerate(channels):
             self.register_parameter(str(level), nn.Parameter(0.01 * torch.randn(tokens, width)))
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def forward(
+        self, features: Sequence[Tensor], inside: Sequence[Tensor | None] | None = None
+    ) -> tuple[list[Tensor], Tensor]:
         """Mask the features of all levels.
 
         Args:
             features: One map (N, C, H, W) for each level.
+            inside: For each level where the images are, bool (N, H, W), None if everywhere; the similarity of the masks
+                counts there.
 
         Returns:
             The masked features, and the mean similarity of the masks, a scalar to be minimised.
@@ -52,14 +56,19 @@ class ReceptiveTokens(nn.Module):
             feature * mask.sum(dim=1, keepdim=True).to(feature.dtype)
             for feature, mask in zip(features, masks, strict=True)
         ]
-        return masked, torch.stack([mask_similarity(mask) for mask in masks]).mean()
+        return masked, torch.stack(
+            [mask_similarity(mask, where) for mask, where in zip(masks, inside or [None] * len(masks), strict=True)]
+        ).mean()
 
     @contextmanager
-    def inserted(self, module: nn.Module) -> Iterator[list[Tensor]]:
+    def inserted(
+        self, module: nn.Module, inside: Callable[[Sequence[Tensor]], Sequence[Tensor | None]] | None = None
+    ) -> Iterator[list[Tensor]]:
         """Let a teacher's module give masked features as long as the context is open.
 
         Args:
             module: The neck or backbone, whose output is a map or a tuple of maps.
+            inside: Says where the images are on these maps, see :meth:`forward`; everywhere by default.
 
         Yields:
             A list that receives the masks' similarity of each forward. It is the caller's to empty.
@@ -68,7 +77,8 @@ class ReceptiveTokens(nn.Module):
 
         def mask_output(_: nn.Module, __: tuple[object, ...], output: Tensor | Sequence[Tensor]) -> object:
             """Put the masked maps in the output's place."""
-            masked, similarity = self([output] if isinstance(output, Tensor) else output)
+            maps = [output] if isinstance(output, Tensor) else output
+            masked, similarity = self(maps, inside(maps) if inside else None)
             similarities.append(similarity)
             return masked[0] if isinstance(output, Tensor) else tuple(masked)
 

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import save_checkpoint
 
 from mmadm.cli import export
+from mmadm.functional import masked_distance, receptive_masks
 from mmadm.losses import MaskedTokens
 from mmadm.utils.checkpoint import read_checkpoint
 from mmadm.utils.errors import ConfigError
@@ -79,6 +80,47 @@ def test_transparent_tokens_give_the_losses_of_the_stock_training(family):
     assert set(mine) == {*theirs, 'loss_similarity'}
     mine.pop('loss_similarity')
     torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize('at', ['backbone.conv1', 'backbone.layer1'])
+def test_the_size_to_which_a_batch_is_padded_changes_nothing(at):
+    """Near the images: deeper modules see where the padding ends. Zeros beside an image are what a convolution adds."""
+
+    def similarity(divisor):
+        teacher = tiny_det.detector('retinanet')
+        teacher['data_preprocessor']['pad_size_divisor'] = divisor
+        model = training(teacher, at=at)
+        with torch.no_grad():
+            for level in model.tokens.parameters():
+                level.mul_(100)  # masks that differ by position
+        losses = model(**model.data_preprocessor(tiny_det.batch(2), True), mode='loss')
+        return losses['loss_similarity'].item()
+
+    small = similarity(32)
+    assert 0.1 < small < 0.95
+    assert similarity(128) == pytest.approx(small, rel=1e-5 if at == 'backbone.conv1' else 0.01)
+
+
+@pytest.mark.parametrize('divisor', [32, 128])
+def test_so_does_the_loss_that_uses_them(tmp_path, divisor):
+    """By hand, from the part of each map that is image."""
+    torch.save({'0': torch.randn(3, 4, generator=torch.Generator().manual_seed(0))}, tmp_path / 'tokens.pth')
+    loss = dict(type='MaskedTokens', tokens=str(tmp_path / 'tokens.pth'))
+    distiller = dict(type='Transfer', source='teacher', learner='student', at='backbone.conv1', loss=loss)
+    roles = {name: tiny_det.detector('retinanet') for name in ('student', 'teacher')}
+    for cfg in roles.values():
+        cfg['data_preprocessor']['pad_size_divisor'] = divisor
+    model = tiny_det.distillation(roles=roles, distillers=[distiller], frozen=['teacher'])
+    data = model.data_preprocessor(tiny_det.batch(2), True)
+    expected = []
+    for image, sample in enumerate(data['data_samples']['student']):
+        rows, columns = (-(-side // 2) for side in sample.img_shape)
+        maps = [role.backbone.conv1(data['inputs']['student'][[image]]) for role in model.roles.values()]
+        student, teacher = (found[:, :, :rows, :columns] for found in maps)
+        masks = receptive_masks(model.distillers.transfer.loss.get_buffer('level0'), teacher)
+        expected.append(masked_distance(student, teacher, masks))
+    losses = model(**data, mode='loss')
+    torch.testing.assert_close(losses['student.loss_transfer'], torch.stack(expected).mean())
 
 
 def test_validation_predicts_from_masked_features():
