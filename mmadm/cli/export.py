@@ -9,14 +9,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-
 from mmadm.algorithms.tokens import trained_tokens
 from mmadm.cli.onnx_file import write_onnx
-from mmadm.utils.checkpoint import write_checkpoint
+from mmadm.utils.checkpoint import write_atomically, write_checkpoint
 from mmadm.utils.cli import one_line_errors
 from mmadm.utils.errors import CheckpointError, ConfigError
 from mmadm.utils.export import read_role, role_config
+from mmadm.utils.recorded import recorded_config
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -70,13 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.config_out is not None or args.onnx is not None:
             if 'cfg' not in checkpoint['meta']:
                 raise CheckpointError(f'{args.checkpoint} holds no config to make {args.config_out or args.onnx} from')
-            cfg = role_config(Config.fromstring(checkpoint['meta']['cfg'], '.py'), args.role)
+            cfg = role_config(recorded_config(checkpoint['meta']['cfg'], args.checkpoint), args.role)
         if args.onnx is not None:
             print(f'{args.onnx}: {write_onnx(cfg, checkpoint["state_dict"], args.onnx, args.size)}')
         if args.out is not None:
             write_checkpoint(checkpoint, args.out)
             print(f'{args.out}: role {args.role!r}, {len(checkpoint["state_dict"])} tensors')
         if args.config_out is not None:
-            args.config_out.parent.mkdir(parents=True, exist_ok=True)
-            cfg.dump(args.config_out)
+            write_atomically(cfg.pretty_text.encode(), args.config_out)
             print(f'{args.config_out}: its stock config')

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
 
 from mmadm.cli.networks import families
 from mmadm.registry import MODELS
 from mmadm.utils.checkpoint import check_same_tensors, write_atomically
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.recorded import require_classes
 from mmadm.utils.scope import use_scope
 
 
@@ -58,6 +60,9 @@ def write_onnx(cfg: Config, state: Mapping[str, Tensor], out: Path, size: Sequen
         raise ConfigError(f'--onnx: {cfg.model.type} is neither a segmentor with class maps nor a dense detector')
     if find_spec('onnx') is None:
         raise ConfigError('--onnx needs the package onnx: pip install onnx')
+    require_classes(cfg.model, 'the checkpoint')
+    if cfg.get('custom_imports'):
+        import_modules_from_strings(**cfg.custom_imports)
     use_scope(cfg.get('default_scope'))
     network = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
     check_same_tensors(network, state, out)

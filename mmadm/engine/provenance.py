@@ -9,6 +9,7 @@ from typing import Any
 
 from mmadm.utils.config import role_model_cfg
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.recorded import assignments, literal, member
 
 #: Values of an image normalisation by key of a stock ``data_preprocessor``
 Normalisation = dict[str, tuple[float, ...] | bool | None]
@@ -33,9 +34,6 @@ def recorded_classes(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
 def recorded_normalisation(meta: Mapping[str, Any]) -> Normalisation | None:
     """How images were normalised in training.
 
-    mmengine records the config as the text of a Python program. Running it would let a checkpoint run any code, so it
-    is only parsed, and nothing but literals and ``dict(...)`` is understood.
-
     Args:
         meta: Entry ``meta`` of a stock checkpoint, or of one that mmadm made of a role.
 
@@ -43,26 +41,19 @@ def recorded_normalisation(meta: Mapping[str, Any]) -> Normalisation | None:
         See :func:`normalisation`; None if it was not recorded in a way that can be read.
     """
     try:
-        tree = ast.parse(meta.get('cfg', ''))
+        names = assignments(meta.get('cfg', ''))
     except (SyntaxError, TypeError, ValueError):
         return None
-    names = {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
     model, shared = names.get('model'), names.get('data_preprocessor')
     if 'role' in meta:
-        shared = _member(model, 'data_preprocessor') or shared
-        model = _member(_member(model, 'roles'), meta['role'])
+        shared = member(model, 'data_preprocessor') or shared
+        model = member(member(model, 'roles'), meta['role'])
     try:
-        while (inner := _member(model, 'cfg')) is not None:
+        while (inner := member(model, 'cfg')) is not None:
             if isinstance(inner, ast.Constant):
                 return normalisation(role_model_cfg({'cfg': inner.value})['data_preprocessor'])
             model = inner
-        return normalisation(_literal(_member(model, 'data_preprocessor') or shared))
+        return normalisation(literal(member(model, 'data_preprocessor') or shared))
     except (ConfigError, KeyError, TypeError, ValueError):
         return None
 
@@ -90,29 +81,3 @@ def same_values(one: tuple[float, ...] | bool | None, other: tuple[float, ...] |
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(isclose(*pair, rel_tol=0.01) for pair in zip(one, other, strict=True))
     return one == other
-
-
-def _members(node: ast.expr | None) -> dict[Any, ast.expr] | None:
-    """What a ``{...}``, ``dict(...)`` or ``dict({...})`` holds; None if the node is none of these."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
-        first = _members(node.args[0]) or {} if node.args else {}
-        return {**first, **{keyword.arg: keyword.value for keyword in node.keywords}}
-    if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values, strict=True)
-        return {key.value: value for key, value in pairs if isinstance(key, ast.Constant)}
-    return None
-
-
-def _member(node: ast.expr | None, key: str) -> ast.expr | None:
-    """The value that a dict has under a key, if the node is a dict and has it."""
-    return (_members(node) or {}).get(key)
-
-
-def _literal(node: ast.expr | None) -> Any:
-    """Value of a literal or of a dict of them; ValueError for anything else."""
-    if node is None:
-        raise ValueError('nothing there')
-    members = _members(node)
-    if members is None:
-        return ast.literal_eval(node)
-    return {key: _literal(value) for key, value in members.items()}
