@@ -15,7 +15,8 @@ from mmadm.cli.progress import build_runner, terminal, watched
 from mmadm.cli.runtime import add_role_settings
 from mmadm.utils.checkpoint import RESUMABLE, check_same_tensors, holds_role, newest_checkpoint, read_checkpoint
 from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable
-from mmadm.utils.errors import ConfigError
+from mmadm.utils.errors import CheckpointError, ConfigError
+from mmadm.utils.lock import sole_training
 from mmadm.utils.optim_config import type_name
 from mmadm.utils.unwrap import unwrapped
 from mmadm.utils.weights import read_weights
@@ -115,6 +116,8 @@ def choose_checkpoint(cfg: Config, resume: str | None) -> Path | None:
         cfg.resume = False
         return None
     checkpoint = read_checkpoint(path, RESUMABLE)
+    if 'config' in checkpoint['meta']:
+        raise CheckpointError(f'{path} holds meta.config, a text that mmengine would run as Python code on resume')
     forget_lost_files(cfg, checkpoint['state_dict'])
     # without a seed the Runner would draw one and shuffle the data by it before it looks into the checkpoint
     if cfg.get('randomness', {}).get('seed') is None:
@@ -136,11 +139,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
             enable_amp(cfg)
         if args.auto_scale_lr:
             enable_scaling(cfg)
-        checkpoint = choose_checkpoint(cfg, args.resume)
-        console = terminal()
-        runner = build_runner(cfg, console)
-        if checkpoint is not None:
-            model = unwrapped(runner.model)
-            check_same_tensors(model, read_checkpoint(checkpoint)['state_dict'], checkpoint)
-        with watched(runner, console):
-            runner.train()
+        with sole_training(cfg.work_dir, cfg.launcher):
+            run(cfg, args.resume)
+
+
+def run(cfg: Config, resume: str | None) -> None:
+    """Train as a config says.
+
+    Args:
+        cfg: Config; changed.
+        resume: Value of ``--resume``.
+
+    Raises:
+        CheckpointError: If the checkpoint to resume from cannot be used, or is of another model.
+    """
+    checkpoint = choose_checkpoint(cfg, resume)
+    console = terminal()
+    runner = build_runner(cfg, console)
+    if checkpoint is not None:
+        model = unwrapped(runner.model)
+        check_same_tensors(model, read_checkpoint(checkpoint)['state_dict'], checkpoint)
+    with watched(runner, console):
+        runner.train()
