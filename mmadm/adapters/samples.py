@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmadm.utils.data_samples import data_samples
+
 #: What a data sample holds class ids in: a map of them, objects, or itself
 PIXELS, OBJECTS, IMAGES = 'gt_sem_seg', 'gt_instances', 'gt_label'
 _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
@@ -54,7 +56,7 @@ def look_at(dataset: Any, count: int) -> Iterator[tuple[Seen, Any]]:
     for index in _spread(beside, count):
         info = beside.get_data_info(index) if hasattr(beside, 'get_data_info') else None
         item = beside[index]
-        for sample in _data_samples(item):
+        for sample in data_samples(item):
             name = f'sample {index} of {type(dataset).__name__}'
             yield _seen(sample, info if isinstance(info, Mapping) else {}, name), item
 
@@ -113,15 +115,6 @@ def _seen(sample: Any, info: Mapping[str, Any], name: str) -> Seen:
         ids[OBJECTS] = _ids(objects.labels)
     bad = _count_bad(objects.bboxes, meta['img_shape']) if 'bboxes' in objects and 'img_shape' in meta else 0
     return Seen(next((str(path) for path in paths if path), name), ids, bad, info)
-
-
-def _data_samples(item: Any) -> Iterator[Any]:
-    """Data samples of a packed item; semi-supervised pipelines pack several."""
-    if hasattr(item, 'metainfo'):
-        yield item
-    elif isinstance(item, Mapping | list | tuple):
-        for value in item.values() if isinstance(item, Mapping) else item:
-            yield from _data_samples(value)
 
 
 def _ids(labels: Any) -> frozenset[int]:

@@ -8,7 +8,6 @@ methods of several such files gain. ``cost`` measures a training step.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,10 +20,11 @@ from mmadm.bench.gains import needed_seeds, write_gains
 from mmadm.bench.jobs import Job, Launcher, run_jobs
 from mmadm.bench.launch import LAUNCHERS
 from mmadm.bench.plan import load_config, plan
-from mmadm.bench.records import read_json_lines
+from mmadm.bench.records import add_json_line, read_json_lines
 from mmadm.bench.report import report
 from mmadm.bench.suites import BUDGETS, ROOT, SUITES
 from mmadm.bench.warm_start import WarmLauncher
+from mmadm.utils.cli import one_line_errors
 from mmadm.utils.errors import ConfigError
 
 console = Console()
@@ -69,8 +69,7 @@ def measure_costs(jobs: Sequence[Job], out: Path) -> None:
     for method, job in track(first.items(), 'costs', console=console):
         costs = step_cost.measure(load_config(job.config, job.options), step_cost.ROUNDS)
         facts = {key: job.facts[key] for key in ('revision', 'versions', 'config_sha')}
-        with (out / 'cost.jsonl').open('a', encoding='utf-8') as file:
-            file.write(json.dumps({'method': method, 'config': job.config, **record(costs), **facts}) + '\n')
+        add_json_line({'method': method, 'config': job.config, **record(costs), **facts}, out / 'cost.jsonl')
 
 
 def choose_launcher(args: argparse.Namespace) -> Launcher:
@@ -85,7 +84,13 @@ def choose_launcher(args: argparse.Namespace) -> Launcher:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    args = parse_args(arguments)
+    with one_line_errors(2):
+        code = _run(parse_args(arguments))
+    return code
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run the tool as its arguments say."""
     try:
         if args.command == 'cost':
             show(step_cost.measure(load_config(args.config, args.cfg_options), args.iterations), console)

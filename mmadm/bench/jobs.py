@@ -20,13 +20,14 @@ from mmadm.bench.launch import launch_words
 from mmadm.bench.metrics import METRICS, class_scores, role_scores
 from mmadm.bench.records import (
     Record,
+    add_json_line,
     read_json_lines,
     read_scalars,
     score_fields,
     seconds_per_iteration,
     validation_curves,
 )
-from mmadm.utils.checkpoint import newest_checkpoint
+from mmadm.utils.checkpoint import newest_checkpoint, write_atomically
 from mmadm.utils.errors import ConfigError
 
 
@@ -140,7 +141,7 @@ class Launcher:
         # --resume starts from the beginning where there is nothing to resume from
         arguments = [self.root / job.config, '--work-dir', job.work_dir, '--resume', *self._options(job)]
         usage = self._call('train.py', arguments, job.work_dir / 'train.log')
-        done.write_text(json.dumps(usage))
+        write_atomically(json.dumps(usage).encode(), done)
         return usage
 
     def test(self, job: Job) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
@@ -234,8 +235,7 @@ def run_jobs(jobs: list[Job], launcher: Launcher, out: Path, parallel: int, cons
                     failures.append(f'{job.method} seed {job.seed}: {type(error).__name__}: {error}')
                     console.print(f'[red]failed[/] {job.method} seed {job.seed}')
                     continue
-                with (out / 'results.jsonl').open('a', encoding='utf-8') as file:
-                    file.write(json.dumps(future.result()) + '\n')
+                add_json_line(future.result(), out / 'results.jsonl')
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             launcher.stop()
@@ -293,5 +293,4 @@ def check_same_config(job: Job) -> None:
             f'{job.work_dir} holds a run of {job.config} with other settings (config or --cfg-options changed since); '
             'remove it or choose another --out'
         )
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(wanted)
+    write_atomically(wanted.encode(), note)

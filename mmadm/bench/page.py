@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mmadm.bench.boxes import SAME, SURE
+from mmadm.utils.checkpoint import write_atomically
 
 #: What a part of the page may show; what it has nothing for is left out
 _SECTIONS = (
@@ -32,5 +33,4 @@ def write_page(target: Path, title: str, note: str, tasks: Sequence[Mapping[str,
     page = environment.get_template('report.html.j2').render(
         title=title, note=note, sure=SURE, same=SAME, tasks=[dict.fromkeys(_SECTIONS) | dict(task) for task in tasks]
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page, encoding='utf-8')
+    write_atomically(page.encode(), target)

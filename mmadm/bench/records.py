@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmadm.bench.metrics import role_scores
+from mmadm.utils.checkpoint import write_atomically
 
 Record = dict[str, Any]
 Scores = Mapping[str, Mapping[str, float]]
@@ -59,6 +60,13 @@ def read_json_lines(file: Path) -> list[Record]:
         except json.JSONDecodeError:
             continue
     return records
+
+
+def add_json_line(record: Record, file: Path) -> None:
+    """Add a dict to a JSON-lines file; a full disk leaves the file as it was, and what a crash tore off stays apart."""
+    text = file.read_text(encoding='utf-8') if file.is_file() else ''
+    end = '' if text.endswith('\n') or not text else '\n'
+    write_atomically(f'{text}{end}{json.dumps(record)}\n'.encode(), file)
 
 
 def training_entries(scalars: Iterable[Record]) -> list[Record]:

@@ -40,6 +40,7 @@ from mmadm.bench.styles import MethodStyle, method_styles
 from mmadm.bench.suites import NOTES, SUITES
 from mmadm.bench.tables import markdown_tables, summarise, table
 from mmadm.structures import SimilarityMaps
+from mmadm.utils.checkpoint import write_atomically
 from mmadm.utils.errors import ConfigError
 from mmadm.visualization.overlay import colour_map, heat_overlay, rgb_image, spread_indices
 
@@ -67,7 +68,7 @@ def report(folder: Path, out: Path | None = None, images: bool = True) -> tuple[
     suite = next(iter(newest.values()))['suite']
     order = list(SUITES[suite])
     records = sorted(newest.values(), key=lambda record: (order.index(record['method']), record['seed']))
-    (folder / 'results.md').write_text(markdown_tables(records, costs), encoding='utf-8')
+    write_atomically(markdown_tables(records, costs).encode(), folder / 'results.md')
     target = out or folder / 'report.html'
     write_report(folder, records, target, *NOTES[suite], images)
     return records, target

@@ -7,6 +7,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from mmadm.utils.errors import CheckpointError
 
 #: What a checkpoint must hold so that training can go on from it
 RESUMABLE = ('meta', 'state_dict', 'message_hub', 'optimizer')
+#: mmengine's note of the newest checkpoint
+NOTE = 'last_checkpoint'
 #: End of the name of a file that is being written
 _ASIDE = '.tmp'
 
@@ -61,7 +64,7 @@ def write_atomically(data: bytes, path: str | Path) -> None:
         path: Target; its folder is made if need be.
 
     Raises:
-        OSError: If it cannot be written; then nothing has changed.
+        OSError: If it cannot be written; then nothing has changed. Names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,8 +76,11 @@ def write_atomically(data: bytes, path: str | Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # of a folder that has become read-only
+            aside.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a write by itself does not say where
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     if os.name == 'posix':  # after a power cut the rename counts only if the folder was flushed too
         folder = os.open(path.parent, os.O_RDONLY)
@@ -105,6 +111,18 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
         write_atomically(buffer.getvalue(), path)
 
 
+def noted_checkpoint(note: Path) -> Path | None:
+    """The file that a note of mmengine's names; None if there is no such file, or the note is torn or something else.
+
+    Args:
+        note: The file ``last_checkpoint`` of a work dir.
+    """
+    with suppress(OSError, ValueError):  # a folder, a link that leads nowhere, a checkpoint, or what no path can be
+        if note.is_file() and (named := Path(note.read_text(encoding='utf-8').strip())).is_file():
+            return named
+    return None
+
+
 def newest_checkpoint(work_dir: str | Path, needed: Iterable[str] = RESUMABLE) -> Path | None:
     """Find the newest checkpoint of a work dir that is complete, by default one to resume from.
 
@@ -123,10 +141,10 @@ def newest_checkpoint(work_dir: str | Path, needed: Iterable[str] = RESUMABLE) -
     """
     work_dir = Path(work_dir)
     found = [path for path in work_dir.glob('*.pth') if re.fullmatch(r'(iter|epoch)_\d+\.pth', path.name)]
-    candidates = sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    note = work_dir / 'last_checkpoint'
-    named = Path(note.read_text().strip()) if note.is_file() else None
-    if named is not None and named.is_file():
+    # a link may lead nowhere
+    candidates = sorted(found, key=lambda path: path.stat().st_mtime_ns if path.exists() else 0, reverse=True)
+    named = noted_checkpoint(work_dir / NOTE)
+    if named is not None:
         candidates.insert(0, named)
     errors = []
     for path in candidates:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -15,6 +17,9 @@ from mmengine.device import get_device
 
 from mmadm.utils.config import read_config, resolve_config
 from mmadm.utils.errors import CheckpointError, ConfigError, NonFiniteLossError
+
+#: Errors of a disk that is full, over its quota or read-only
+_NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
@@ -25,14 +30,33 @@ def one_line_errors(code: int = 1) -> Iterator[None]:
         code: Exit code.
 
     Raises:
-        SystemExit: For an error of mmadm's own kinds.
+        SystemExit: For an error of mmadm's own kinds, a disk that cannot be written to, and a data loader whose
+            worker was killed.
     """
     try:
         yield
     except (ConfigError, CheckpointError, NonFiniteLossError) as error:
+        message = str(error)
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        message = (
+            f'{error.filename or "a log"}: {error.strerror}. Files that were complete have not changed; a training '
+            'goes on from its newest checkpoint with --resume'
+        )
+    except RuntimeError as error:
+        if not re.search(r'DataLoader worker \(pid', str(error)):
+            raise
+        message = (
+            f'{str(error).rstrip(". ")}: mostly there was too little memory; lower train_dataloader.num_workers or '
+            'batch_size. --resume goes on from the newest checkpoint'
+        )
+    else:
+        return
+    with suppress(OSError):  # the output may be a file on the same disk
         sys.stdout.flush()
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-        raise SystemExit(code) from None
+    print(f'error: {" ".join(message.split())}', file=sys.stderr)
+    raise SystemExit(code)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

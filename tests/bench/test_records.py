@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mmadm.bench.records import (
+    add_json_line,
     deployed_role,
     read_json_lines,
     read_scalars,
@@ -95,3 +96,22 @@ def test_the_deployed_role_is_noted_or_the_student():
     # records of earlier versions
     assert deployed_role({'val': {'teacher': 1.0, 'student': 2.0}}) == 'student'
     assert deployed_role({'val': {'teacher': 1.0}}) == 'teacher'
+
+
+def test_a_record_after_a_torn_line_is_not_lost_with_it(tmp_path):
+    file = tmp_path / 'out' / 'results.jsonl'
+    add_json_line({'a': 1}, file)
+    with file.open('a') as torn:
+        torn.write('{"b": ')
+    add_json_line({'c': 3}, file)
+    add_json_line({'d': 4}, file)
+    assert read_json_lines(file) == [{'a': 1}, {'c': 3}, {'d': 4}]
+
+
+def test_a_full_disk_leaves_the_records(tmp_path, monkeypatch):
+    file = tmp_path / 'results.jsonl'
+    add_json_line({'a': 1}, file)
+    monkeypatch.setattr('os.fsync', lambda descriptor: (_ for _ in ()).throw(OSError(28, 'full')))
+    with pytest.raises(OSError, match='full'):
+        add_json_line({'b': 2}, file)
+    assert read_json_lines(file) == [{'a': 1}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from mmengine.runner import Runner
 from mmadm.engine.atomic import BACKEND_ARGS
 from mmadm.engine.generators import KEY, ResumeGenerators
 from mmadm.registry import HOOKS
-from mmadm.utils.checkpoint import remove_leftovers, write_checkpoint
+from mmadm.utils.checkpoint import NOTE, noted_checkpoint, remove_leftovers, write_checkpoint
 from mmadm.utils.errors import ConfigError, near_matches
 from mmadm.utils.export import extract_role, leave_out_role, role_file
 from mmadm.utils.unwrap import unwrapped
@@ -106,7 +108,8 @@ class RoleCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         self._record = self._generators.record()  # here and not when saving, which only the main process does
-        super()._save_checkpoint_with_step(runner, step, meta)
+        with self._nothing_half(Path(runner.work_dir) / NOTE):
+            super()._save_checkpoint_with_step(runner, step, meta)
         self._record = None
         self._remove_replaced()
 
@@ -119,8 +122,26 @@ class RoleCheckpointHook(CheckpointHook):
                     f'default_hooks.checkpoint.save_best={key!r}: validation gives no such metric; '
                     f'{near_matches(key, metrics)}'
                 )
-        super()._save_best_checkpoint(runner, metrics)
+        with self._nothing_half(Path(runner.work_dir) / NOTE):
+            super()._save_best_checkpoint(runner, metrics)
         self._remove_replaced()
+
+    @contextmanager
+    def _nothing_half(self, note: Path) -> Iterator[None]:
+        """Where a disk refuses a file while the block runs: leave no role file alone, and no torn note."""
+        written = set(self._with_role_file)
+        if is_main_process() and note.is_symlink():
+            note.unlink()  # mmengine would write its note into the file that the link leads to
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):
+                for path in self._with_role_file - written:
+                    if self._deploy is not None and not Path(path).is_file():
+                        role_file(path, self._deploy).unlink(missing_ok=True)
+                if noted_checkpoint(note) is None:
+                    note.unlink(missing_ok=True)
+            raise
 
     def _tracked(self) -> set[str]:
         """The last and the best checkpoints, from the moment that their names are known."""

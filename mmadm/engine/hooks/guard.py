@@ -21,6 +21,7 @@ from mmadm.registry import HOOKS
 from mmadm.structures import is_loss
 from mmadm.utils.checkpoint import write_checkpoint
 from mmadm.utils.cli import require_writable
+from mmadm.utils.data_samples import image_files
 from mmadm.utils.errors import ConfigError, NonFiniteLossError
 from mmadm.utils.export import extract_role, role_file
 from mmadm.utils.unwrap import unwrapped
@@ -51,6 +52,7 @@ class NonFiniteGuardHook(Hook):
         self._buffers: list[Tensor] = []
         self._copies: list[Tensor] = []
         self._generators: dict[str, Any] = {}
+        self._batch: Any = None
         self._saving: tuple[Path, dict[str, Any]] | None = None
         self._undecided: Callable[[], None] | None = None
         self._handles: list[Any] = []
@@ -106,6 +108,7 @@ class NonFiniteGuardHook(Hook):
     ) -> None:
         """Look at the loss of an iteration in which no optimiser stepped."""
         self._decide()
+        self._batch = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Remember what the forward pass changes: BatchNorm statistics and other buffers, and random generators."""
@@ -113,6 +116,7 @@ class NonFiniteGuardHook(Hook):
             with torch.no_grad():
                 torch._foreach_copy_(self._copies, self._buffers)
         self._generators = snapshot()
+        self._batch = data_batch
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Complete the checkpoint that this hook itself saves."""
@@ -159,15 +163,17 @@ class NonFiniteGuardHook(Hook):
     def _stop(self, runner: Runner, log_vars: dict[str, Tensor]) -> None:
         mine = [k for k, v in log_vars.items() if k != 'loss' and is_loss(k) and not torch.isfinite(v).all()]
         where = ' on rank {}' if get_world_size() > 1 else ''
+        told = all_gather_object((mine, image_files(self._batch) if mine else []))
         found = [
             f'role {role!r}: {loss}{where.format(rank)}'
-            for rank, names in enumerate(all_gather_object(mine))
+            for rank, (names, _) in enumerate(told)
             for role, _, loss in (name.partition('.') for name in names)
         ]
+        images = ', '.join(file for _, files in told for file in files) or 'unnamed'
         self._save_last_good(runner)
         raise NonFiniteLossError(
             f'non-finite loss at iteration {runner.iter + 1} ({", ".join(found) or "their sum"}). Lower the learning '
-            'rate or the weight, clip gradients, or look at the data of this iteration.'
+            f'rate or the weight, clip gradients, or look at the data of this iteration: {images}.'
         )
 
     def _save_last_good(self, runner: Runner) -> None:
