@@ -44,6 +44,29 @@ def test_a_crash_while_writing_leaves_the_former_checkpoint(data, tmp_path, monk
     assert newest_checkpoint(tmp_path) == tmp_path / 'iter_2.pth'
 
 
+@pytest.mark.parametrize('best', ['student/mIoU', 'auto', ['student/mIoU', 'student/aAcc']])
+def test_a_best_checkpoint_that_the_newest_does_not_know_of_yet_counts(data, tmp_path, monkeypatch, best):
+    cfg = role_config(data, iterations=4)
+    cfg.default_hooks.checkpoint.update(max_keep_ckpts=1, save_best=best, rule='greater')
+    train(cfg, tmp_path / 'whole')
+    replace, seen = os.replace, []
+
+    def full_disk(source, target):
+        seen.append(Path(target).name)
+        if seen.count('iter_2.pth') == 2:
+            raise OSError(28, 'No space left on device')
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'replace', full_disk)
+        with pytest.raises(OSError, match='No space left'):
+            train(cfg, tmp_path / 'full')
+    # every metric has its best one, the newest does not know of them
+    assert len(names(tmp_path / 'full')) == 2 + 2 * (len(best) if isinstance(best, list) else 1)
+    train(cfg, tmp_path / 'full', resume=True, load_from=str(tmp_path / 'full/iter_2.pth'))
+    assert names(tmp_path / 'full') == names(tmp_path / 'whole')
+
+
 def test_a_note_that_does_not_fit_is_no_torn_note(data, tmp_path, monkeypatch):
     cfg = stock_config(data, iterations=2)
     saved = CheckpointHook._save_checkpoint_with_step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mmengine.runner import Runner
 from mmadm.engine.atomic import BACKEND_ARGS
 from mmadm.engine.generators import KEY, ResumeGenerators
 from mmadm.registry import HOOKS
-from mmadm.utils.checkpoint import NOTE, noted_checkpoint, remove_leftovers, write_checkpoint
+from mmadm.utils.checkpoint import NOTE, noted_checkpoint, read_checkpoint, remove_leftovers, write_checkpoint
 from mmadm.utils.errors import ConfigError, near_matches
 from mmadm.utils.export import extract_role, leave_out_role, role_file
 from mmadm.utils.unwrap import unwrapped
@@ -63,6 +64,7 @@ class RoleCheckpointHook(CheckpointHook):
         model = unwrapped(runner.model)
         self._deploy = getattr(model, 'deploy', None)
         super().before_train(runner)
+        self._adopt_best(runner)
         self.file_backend.to_remove += [str(Path(self.out_dir) / name) for name in self._left]
         self._remove_replaced()
         if is_main_process():
@@ -142,6 +144,28 @@ class RoleCheckpointHook(CheckpointHook):
                 if noted_checkpoint(note) is None:
                     note.unlink(missing_ok=True)
             raise
+
+    def _adopt_best(self, runner: Runner) -> None:
+        """Count a best checkpoint of the very iteration that is resumed from.
+
+        ``CheckpointHook`` writes the best one first and then the newest again, which then knows of it. If that was cut
+        off, the best one would stay for ever, and its score be unknown.
+        """
+        newest = Path(self.out_dir) / self.filename_tmpl.format(runner.epoch if self.by_epoch else runner.iter)
+        for key in self.key_indicators if self.save_best and newest.is_file() else ():
+            name = '*' if key == 'auto' else escape(key.replace('/', '_'))
+            for path in newest.parent.glob(f'best_{name}_{newest.name}'):
+                if str(path) in self._tracked() or path.stat().st_mtime_ns < newest.stat().st_mtime_ns:
+                    continue
+                found = read_checkpoint(path, ['message_hub'])['message_hub']['runtime_info']
+                if len(self.key_indicators) > 1:
+                    self.best_ckpt_path_dict[key], end = str(path), f'_{key}'
+                else:
+                    self.best_ckpt_path, end = str(path), ''
+                former = runner.message_hub.runtime_info.get(f'best_ckpt{end}')
+                self._left += [Path(former).name] if former else []
+                runner.message_hub.update_info(f'best_score{end}', found[f'best_score{end}'])
+                runner.message_hub.update_info(f'best_ckpt{end}', str(path))
 
     def _tracked(self) -> set[str]:
         """The last and the best checkpoints, from the moment that their names are known."""
