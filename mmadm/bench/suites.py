@@ -27,9 +27,9 @@ VARIANTS: dict[str, tuple[str, int, dict[str, object]]] = {
     # brought in slowly: features of a network that starts from random weights are short, and the shorter they are, the
     # larger is the gradient of the divergence
     'adm_warmup': ('adm', 1, {'schedule.warmup': 'linear', 'schedule.length': 150}),
-    # the plain mean over positions, nearly all of them background, in place of weights and positives
+    # the plain mean over positions, nearly all of them background, in place of weights and positives, and the reverse
     'kd_mean': ('kd', 0, {'loss.normaliser': 'mean'}),
-    'dml_mean': ('dml', 0, {'normaliser': 'mean'}),
+    'dml_positives': ('dml', 0, {'normaliser': 'positives'}),
     # number and weighting of the avatars; `akd_cwd` itself has four, weighted by uncertainty
     'akd_cwd_m1': ('akd_cwd', 0, {'avatars.num': 1}),
     'akd_cwd_m2': ('akd_cwd', 0, {'avatars.num': 2}),
@@ -114,7 +114,7 @@ SUITES: dict[str, dict[str, str]] = {
         'bccd',
         *ONLINE,
         'adm_warmup',
-        'dml_mean',
+        'dml_positives',
         'kd',
         'kd_mean',
         'pkd',
@@ -126,7 +126,9 @@ SUITES: dict[str, dict[str, str]] = {
         'ffsd',
     ),
     'camvid_paired': small('camvid_paired', *PAIRED, 'cirkd', 'reviewkd'),
-    'bccd_paired': small('bccd_paired', *PAIRED, 'pkd', 'mgd', 'fgd', 'bckd', 'crosskd', 'reviewkd'),
+    'bccd_paired': small(
+        'bccd_paired', *PAIRED, 'dml_positives', 'kd_mean', 'pkd', 'mgd', 'fgd', 'bckd', 'crosskd', 'reviewkd'
+    ),
     'cityscapes': large(
         f'pspnet_r18-d8_{PSPNET}',
         f'pspnet_r101-d8_{PSPNET}',

@@ -64,7 +64,7 @@ class FFSD(Distiller):
         fusion: float = 10.0,
         self_distillation: float = 1000.0,
         warmup: int = 0,
-        normaliser: Normaliser = 'positives',
+        normaliser: Normaliser = 'mean',
         schedule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(schedule)

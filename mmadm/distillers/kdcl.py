@@ -51,7 +51,7 @@ class KDCL(Distiller):
         at: TapSpec = 'logits',
         tau: float | None = None,
         weight: float = 1.0,
-        normaliser: Normaliser = 'positives',
+        normaliser: Normaliser = 'mean',
         schedule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(schedule)

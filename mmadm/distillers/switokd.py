@@ -46,7 +46,7 @@ class SwitOKD(Distiller):
         at: TapSpec = 'logits',
         tau: float = 1.0,
         weight: float = 1.0,
-        normaliser: Normaliser = 'positives',
+        normaliser: Normaliser = 'mean',
         schedule: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(schedule)

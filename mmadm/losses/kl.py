@@ -30,7 +30,9 @@ class ClassDivergence:
         owner: Name for errors.
         tau: Temperature. None is 1 for sigmoids, since a higher one lifts the scores of all the background, and
             ``usual_tau`` for everything else.
-        normaliser: ``mean`` takes the mean over positions of single-stage detectors with sigmoids, too.
+        normaliser: ``mean`` takes the mean over positions of single-stage detectors with sigmoids, too. It is the
+            default where roles learn from each other: divided by positives, what two detectors predict before they
+            know anything throws both back (docs/results.md).
         usual_tau: See ``tau``.
 
     Raises:

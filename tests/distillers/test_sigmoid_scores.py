@@ -52,7 +52,7 @@ def test_a_detectors_sum_over_priors_is_divided_by_its_positives():
     maps = {role: [torch.randn(2, 3, s, s, generator=generator) for s in (4, 2)] for role in ROLES}
     found = role_outputs({role: dict(logits=levels) for role, levels in maps.items()}, sigmoid=True)
     found['student'] = replace(found['student'], targets=lambda: DenseTargets(torch.tensor(7.0)))
-    distiller = MutualLearning(ROLES)
+    distiller = MutualLearning(ROLES, normaliser='positives')
     distiller.bind(as_facts(found), ROLES)
     losses = logged(distiller(found, Step()))
     rows = [torch.cat([level.flatten(2).movedim(1, 2).flatten(0, 1) for level in maps[role]]) for role in ROLES]
@@ -87,22 +87,28 @@ def test_the_temperature_is_1_unless_one_is_given():
 
 
 @pytest.mark.parametrize(
-    ('distiller', 'tau'),
+    ('distiller', 'tau', 'default'),
     [
-        (lambda **o: KDCL(ROLES, **o), 2.0),
-        (lambda **o: SOKD(**o), 4.0),
-        (lambda **o: FFSD(ROLES, **o), 2.0),
-        (lambda **o: MutualLearning(ROLES, **o), 1.0),
-        (lambda **o: SwitOKD(**o), 1.0),
-        (lambda **o: Transfer('teacher', 'student', dict(type='KLDivergence', **o)).loss, 4.0),
+        (lambda **o: KDCL(ROLES, **o), 2.0, 'mean'),
+        (lambda **o: SOKD(**o), 4.0, 'positives'),
+        (lambda **o: FFSD(ROLES, **o), 2.0, 'mean'),
+        (lambda **o: MutualLearning(ROLES, **o), 1.0, 'mean'),
+        (lambda **o: SwitOKD(**o), 1.0, 'mean'),
+        (lambda **o: Transfer('teacher', 'student', dict(type='KLDivergence', **o)).loss, 4.0, 'positives'),
     ],
     ids=['kdcl', 'sokd', 'ffsd', 'dml', 'switokd', 'kd'],
 )
-def test_every_method_of_logits_has_the_choice(distiller, tau):
+def test_every_method_of_logits_has_the_choice(distiller, tau, default):
+    """Those with a finished teacher divide by positives; where all learn, that would throw all back."""
     student, teacher = torch.randn(2, 1, 3, 2, 2)
     context = PairContext(Kind.SIGMOID_SCORES, positives=torch.tensor(2.0))
-    found = distiller(normaliser='mean').divergence(student, teacher, context)
-    torch.testing.assert_close(found, binary_kl_divergence(student, teacher))
+    values = {
+        'mean': binary_kl_divergence(student, teacher),
+        'positives': focal_binary_divergence(student, teacher, normalizer=2.0),
+    }
+    for normaliser, value in values.items():
+        torch.testing.assert_close(distiller(normaliser=normaliser).divergence(student, teacher, context), value)
+    torch.testing.assert_close(distiller().divergence(student, teacher, context), values[default])
     soft = distiller().divergence(student, teacher, PairContext(Kind.SOFTMAX_SCORES))
     torch.testing.assert_close(soft, KLDivergence(tau=tau)(student, teacher, PairContext(Kind.SOFTMAX_SCORES)))
     with pytest.raises(ConfigError, match=r"\w+.normaliser='sum': must be one of \('positives', 'mean'\)"):
