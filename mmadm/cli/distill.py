@@ -9,18 +9,19 @@ import argparse
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
 from rich.console import Console
 from torch import nn
 
 from mmadm.bench.launch import LAUNCHERS, launch_words
 from mmadm.cli.describe import connector_lines, distiller_table, image_lines, levels_of_last, role_table
 from mmadm.cli.methods_table import METHODS, NONE
-from mmadm.cli.networks import Network, crop_size, read_network
+from mmadm.cli.networks import Network, crop_size, read_network, starts_trained
 from mmadm.cli.plan import Plan, make_plan
 from mmadm.cli.trial import build_model, read_unwritten
 from mmadm.cli.written_config import apply_settings, base_of, config_text, differences
@@ -28,6 +29,9 @@ from mmadm.utils.checkpoint import write_atomically
 from mmadm.utils.cli import one_line_errors
 from mmadm.utils.errors import ConfigError
 from mmadm.version import __version__
+
+#: Line of the config that says which command wrote it
+_WRITTEN = '# Written by mmadm'
 
 console = Console()
 
@@ -67,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = sys.argv[2:] if arguments is None else list(arguments)
     args = parse_args(arguments)
     with one_line_errors():
+        MMLogger.get_current_instance().setLevel('WARNING')  # how each weight was drawn
         launcher = launch_words(args.launcher, args.gpus)
         out = write(args, shlex.join(['mmadm', 'distill', *words]))
         options = ['--work-dir', args.work_dir] if args.work_dir else []
@@ -100,6 +105,8 @@ def write(args: argparse.Namespace, command: str) -> Path:
         raise ConfigError(f'--teacher-checkpoint={args.teacher_checkpoint}: there is no TEACHER')
     plan = make_plan(args.method, student, teacher, args.frozen, 'teacher' in checkpoints, args.classes, args.at)
     plan.notes.extend(follow_crop(plan, student, teacher))
+    if 'teacher' not in checkpoints and teacher is not None:
+        plan.notes.extend(random_teacher(plan, teacher, args.set))
     out = args.out or Path(f'{args.method}_{student.title}.py')
     if out.suffix != '.py':
         raise ConfigError(f'--out={out}: a config ends with .py')
@@ -109,7 +116,7 @@ def write(args: argparse.Namespace, command: str) -> Path:
     def text(levels: int, inherited: str = base) -> str:
         """The config, with the weights for so many levels."""
         found = differences(plan, student, teacher, checkpoints, out.parent)
-        head = f'{title(plan, student, teacher)}\n{plan.recipe.source}\nWritten by mmadm {__version__}: {command}'
+        head = f'{title(plan, student, teacher)}\n{plan.recipe.source}\n{_WRITTEN[2:]} {__version__}: {command}'
         return config_text(apply_settings(found, student.cfg, args.set), inherited, head, levels)
 
     model, cfg = _built(plan, lambda: read_unwritten(text(1, there), out.name, out.parent, beside))
@@ -154,6 +161,19 @@ def follow_crop(plan: Plan, student: Network, teacher: Network | None) -> list[s
     return notes
 
 
+def random_teacher(plan: Plan, teacher: Network, settings: Mapping[str, Any]) -> list[str]:
+    """A warning if ADM would begin with random features of the teacher and weights for trained ones."""
+    at = next((index for index, cfg in enumerate(plan.distillers) if cfg['type'] == 'mmadm.ADM'), None)
+    key = f'model.distillers.{at}'
+    if at is None or starts_trained(teacher.model) or any(name.startswith(key) for name in settings):
+        return []
+    return [
+        'warning: the teacher starts from random weights, where ADM made networks worse (docs/adm.md): give '
+        f'--teacher-checkpoint FILE, or a warm-up and a small weight, such as --set {key}.consensus=1 '
+        f'{key}.schedule.warmup=linear {key}.schedule.length=1000'
+    ]
+
+
 def title(plan: Plan, student: Network, teacher: Network | None) -> str:
     """What the config does, in one line."""
     if METHODS[plan.method].teacher == NONE or teacher is None:
@@ -184,8 +204,18 @@ def _padded_size(network: Network) -> tuple[int, int] | None:
 
 
 def _write(files: dict[Path, str], force: bool) -> None:
-    for path, text in files.items():
-        if path.exists() and not force and path.read_text(encoding='utf-8') != text:
+    new = {path: text for path, text in files.items() if force or not _says(path, text)}
+    for path in new:
+        if path.exists() and not force:
             raise ConfigError(f'{path} exists: give another --out, or --force to overwrite it')
-    for path, text in files.items():
+    for path, text in new.items():
         write_atomically(text.encode(), path)
+
+
+def _says(path: Path, text: str) -> bool:
+    """Whether a file says the same, whatever command wrote it, such as one without ``--train``."""
+    return path.is_file() and _settings(path.read_text(encoding='utf-8')) == _settings(text)
+
+
+def _settings(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith(_WRITTEN)]

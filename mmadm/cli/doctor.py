@@ -37,6 +37,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='mmadm doctor', description=__doc__)
     parser.add_argument('config', nargs='?', help='config of a distillation; without one, only the installation')
     parser.add_argument('--cost', action='store_true', help='also time the parts of a training step, with its data')
+    parser.add_argument('--gpu', action='store_true', help='also try everything on a GPU: about five minutes')
+    parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda', help='with --gpu: cpu tries it very small')
     return parser.parse_args(arguments)
 
 
@@ -51,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             describe(Config.fromfile(path), args.config)
             if args.cost:
                 cost(Config.fromfile(path))
-    return int(any(not fits for *_, fits in rows))
+    failed = any(not fits for *_, fits in rows)
+    if args.gpu:
+        with one_line_errors():
+            failed = bool(try_gpu(args.device)) or failed
+    return int(failed)
 
 
 def installation() -> Iterator[tuple[str, str, bool]]:
@@ -110,6 +116,19 @@ def cost(cfg: Config) -> None:
     from mmadm.bench.cost_table import show
 
     show(step_cost.measure(cfg, 2), console)
+
+
+def try_gpu(device: str) -> int:
+    """Run the checks of ``tools/gpu_check.py``; returns 1 if one does not hold.
+
+    Raises:
+        ConfigError: If there is no GPU to run them on.
+    """
+    from mmadm.bench.gpu_check import command
+
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise ConfigError('--gpu: torch finds no GPU here; --device cpu tries the checks themselves, very small')
+    return command.main(['--device', device, *(['--tiny'] if device == 'cpu' else [])])
 
 
 def _operators() -> tuple[str, bool]:

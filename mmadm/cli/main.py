@@ -22,6 +22,9 @@ VERBS = {
     'benchmark': ('mmadm.bench.command', 'train and compare the methods of a suite'),
 }
 
+#: What tells of deprecations at every start
+_TOOLBOXES = r'(mmengine|mmcv|mmseg|mmdet|mmpretrain|torch|torchvision|importlib|pkg_resources)\b'
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; ends the program with its exit code."""
@@ -35,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[0] not in VERBS:
         print(f'error: mmadm {words[0]}: no such verb; {near_matches(words[0], VERBS)}', file=sys.stderr)
         raise SystemExit(2)
-    if sys.stderr.isatty():  # deprecations that the toolboxes tell of at every start
-        warnings.filterwarnings('ignore', module=r'(mmengine|mmcv|mmseg|mmdet|torch|importlib)\b')
+    warnings.filterwarnings('ignore', module=_TOOLBOXES)
     sys.exit(import_module(VERBS[words[0]][0]).main(words[1:]))
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: What a teacher does: always learns; never does; learns unless ``--frozen``; stays as it is if it has a checkpoint
-#: and learns by its task alone if not; there is none
+#: What a teacher does: always learns; never does; learns unless ``--frozen``; stays as it is, but with ``--no-frozen``
+#: learns by its task alone; there is none
 LEARNS, FROZEN, JOINS, TEACHES, NONE = 'learns', 'frozen', 'joins', 'teaches', 'none'
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mmengine.config import Config
 
 from mmadm.utils.config import read_config, resolve_config, role_model_cfg
@@ -65,6 +66,25 @@ def read_network(name: str, what: str) -> Network:
     model = role_model_cfg(dict(cfg=name))
     families(model)  # an unknown kind is refused here
     return Network(str(name), path, cfg, model)
+
+
+def published_weights(network: Network) -> str | None:
+    """Address of the weights that its toolbox publishes for a config; None if it names none."""
+    for file in sorted(network.path.parent.glob('metafile.y*ml')):
+        models = (yaml.safe_load(file.read_text(encoding='utf-8')) or {}).get('Models') or ()
+        for model in models:
+            if Path(str(model.get('Config'))).name == network.path.name and model.get('Weights'):
+                return str(model['Weights'])
+    return None
+
+
+def starts_trained(node: Any) -> bool:
+    """Whether any part of a stock model names weights to start from, such as those of ImageNet."""
+    if isinstance(node, list | tuple):
+        return any(map(starts_trained, node))
+    if not isinstance(node, Mapping):
+        return False
+    return bool(node.get('pretrained')) or kind_of(node) == 'Pretrained' or any(map(starts_trained, node.values()))
 
 
 def families(model: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmadm.cli.methods_table import FROZEN, JOINS, LEARNS, METHODS, NONE, TEACHES, Method, Recipe
-from mmadm.cli.networks import TASKS, Network, class_count, classes_override, families, kind_of
+from mmadm.cli.networks import (
+    TASKS,
+    Network,
+    class_count,
+    classes_override,
+    families,
+    kind_of,
+    published_weights,
+)
 from mmadm.utils.errors import ConfigError, near_matches
 
 #: Modules of a bridge (SOKD) that learn, as far as a network has them
@@ -107,7 +115,7 @@ def make_plan(
     if teacher is not None:
         _check_teacher(plan, student, teacher, None if 'teacher' in overrides else wanted)
         if known.teacher == TEACHES and not frozen:
-            notes.append('teacher: learns too, by its task alone; with --teacher-checkpoint FILE it stays as it is')
+            notes.append('teacher: learns too, by its task alone')
     return plan
 
 
@@ -146,9 +154,13 @@ def _teaching(method: str, known: Method, teacher: Network | None, frozen: bool 
     if known.teacher == FROZEN and frozen is False:
         raise ConfigError(f'--method={method}: its teacher is frozen, so --no-frozen does not go with it')
     if frozen is None:
-        frozen = known.teacher == FROZEN or (known.teacher == TEACHES and trained)
+        frozen = known.teacher in (FROZEN, TEACHES)
     if frozen and not trained:
-        raise ConfigError(f'--method={method}: a frozen teacher needs trained weights; give --teacher-checkpoint FILE')
+        beside = ', or --no-frozen to train it at the same time' if known.teacher == TEACHES else ''
+        file = published_weights(teacher) or 'FILE'
+        raise ConfigError(
+            f'--method={method}: a frozen teacher needs trained weights; give --teacher-checkpoint {file}{beside}'
+        )
     return frozen
 
 

@@ -166,16 +166,24 @@ def check_related(own: Mapping[str, Tensor], state: Mapping[str, Tensor], what: 
         misfit: What did not fit.
 
     Raises:
-        CheckpointError: If no weight fits, or fewer than do not; biases and normalisations fit by chance.
+        CheckpointError: If no weight fits, or fewer than do not, or if most of the backbone does not; biases and
+            normalisations fit by chance.
     """
     weights = {key for key, value in own.items() if value.dim() > 1}
-    if len(weights - set(misfit.not_loaded)) > len(weights & set(misfit.reshaped)):
+    fitting = weights - set(misfit.not_loaded)
+    body = set(filter(_of_backbone, weights)) if any(map(_of_backbone, state)) else set()
+    most = 2 * sum(own[key].numel() for key in body & fitting) >= sum(own[key].numel() for key in body)
+    if most and len(fitting) > len(weights & set(misfit.reshaped)):
         return
     examples = [*misfit.missing, *misfit.unknown, *misfit.reshaped][:3]
     raise CheckpointError(
         f'{what}: of {len(own)} keys {len(misfit.missing)} are missing, {len(misfit.unknown)} unexpected and '
         f'{len(misfit.reshaped)} of another shape (for example {examples}).{_hint(own, state)}'
     )
+
+
+def _of_backbone(key: str) -> bool:
+    return key.startswith('backbone.')
 
 
 def _read(path: str, where: str) -> Any:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from stock_trainings import STOCK, write_data, write_stock_config
 
 from mmadm.cli import distill
-from mmadm.cli.methods_table import METHODS
+from mmadm.cli.methods_table import FROZEN, METHODS, TEACHES
 from mmadm.cli.trial import build_model
 from mmadm.utils.config import resolve_config, role_model_cfg
 
@@ -43,6 +44,7 @@ def folder(tmp_path_factory) -> Path:
             write_stock_config(kind, width, data, folder / f'{kind}_{role}.py')
         model = build(folder / f'{kind}_teacher.py')
         torch.save(dict(meta={}, state_dict=model.state_dict()), folder / f'{kind}.pth')
+    torch.save(dict(meta={}, state_dict=build(folder / 'pspnet_student.py').state_dict()), folder / 'pspnet_same.pth')
     return folder
 
 
@@ -90,7 +92,9 @@ def test_a_config_of_a_toolbox_is_inherited_by_name(here):
 
 
 def test_paths_start_where_the_config_lies(folder, here, monkeypatch):
-    distill.main(['../pspnet_student.py', '../pspnet_teacher.py', '--out', 'deep/cwd.py', '--method', 'cwd'])
+    distill.main(
+        ['../pspnet_student.py', '../pspnet_teacher.py', '--out', 'deep/cwd.py', '--method', 'cwd', '--no-frozen']
+    )
     monkeypatch.chdir('/')
     cfg = Config.fromfile(here / 'deep/cwd.py')
     assert cfg.train_dataloader == Config.fromfile(folder / 'pspnet_student.py').train_dataloader
@@ -118,7 +122,6 @@ def test_a_checkpoint_makes_methods_of_one_direction_offline_and_brings_the_guar
         (['--method', 'adm', '--teacher-checkpoint', '../pspnet.pth'], []),
         (['--method', 'adm', '--teacher-checkpoint', '../pspnet.pth', '--frozen'], ['teacher']),
         (['--method', 'kd', '--teacher-checkpoint', '../pspnet.pth', '--no-frozen'], []),
-        (['--method', 'kd'], []),
     ],
 )
 def test_who_is_frozen(here, words, frozen):
@@ -131,7 +134,7 @@ def test_who_is_frozen(here, words, frozen):
 def test_every_method_is_written_for_both_tasks_or_refused(kind, method, here, capsys):
     words = [f'../{kind}_student.py', '--method', method, '--out', 'a.py']
     words += [] if method == 'ffsd' else [f'../{kind}_teacher.py']
-    words += ['--teacher-checkpoint', f'../{kind}.pth'] if method == 'sokd' else []
+    words += ['--teacher-checkpoint', f'../{kind}.pth'] if METHODS[method].teacher in (FROZEN, TEACHES) else []
     if method in ('dkd', 'cirkd') and kind == 'retinanet':
         assert 'is not for RetinaNet; what fits: adm, dml,' in refused(capsys, *words)
         return
@@ -147,16 +150,18 @@ def test_every_method_is_written_for_both_tasks_or_refused(kind, method, here, c
 
 
 def test_published_weights_of_each_level_are_multiplied_by_the_levels(here):
-    distill.main(['../retinanet_student.py', '../retinanet_teacher.py', '--method', 'cwd', '--out', 'a.py'])
+    words = ['../retinanet_student.py', '../retinanet_teacher.py', '--no-frozen', '--method']
+    distill.main([*words, 'cwd', '--out', 'a.py'])
     assert 'weight=5 * 10.0' in Path('a.py').read_text()
-    distill.main(['../retinanet_student.py', '../retinanet_teacher.py', '--method', 'pkd', '--out', 'b.py'])
+    distill.main([*words, 'pkd', '--out', 'b.py'])
     assert 'weight=4 * 10.0' in Path('b.py').read_text()
 
 
 def test_taps_and_settings_of_ones_own(here):
     further = ['model.distillers.0.weight=2.5', 'train_dataloader.dataset.pipeline.3.cat_max_ratio=0.5', 'resume=True']
     at = ['student=backbone.layer3', 'teacher=backbone.layer2']
-    distill.main(['../pspnet_student.py', '../pspnet_teacher.py', '--method', 'mgd', '--at', *at, '--set', *further])
+    words = ['../pspnet_student.py', '../pspnet_teacher.py', '--method', 'mgd', '--no-frozen']
+    distill.main([*words, '--at', *at, '--set', *further])
     cfg = Config.fromfile('mgd_pspnet_student.py')
     (only,) = cfg.model.distillers
     assert only['at'] == dict(student='backbone.layer3', teacher='backbone.layer2')
@@ -203,10 +208,67 @@ def test_nothing_is_overwritten_without_force(here, capsys):
     assert Path('a.py').read_text() != before
 
 
+def test_a_command_that_writes_the_same_again_is_no_loss(here, capsys):
+    """As after a training that failed: now with another folder, or without starting it."""
+    words = ['../pspnet_student.py', '../pspnet_teacher.py', '--method', 'dml', '--out', 'a.py']
+    distill.main(words)
+    before = Path('a.py').read_text()
+    distill.main([*words, '--work-dir', 'elsewhere'])
+    assert Path('a.py').read_text() == before
+    Path('a.py').write_text(before.replace('logits', 'feats'))
+    assert 'a.py exists' in refused(capsys, *words)
+
+
+def test_published_weights_are_offered(here, capsys):
+    for method, further in (('kd', ', or --no-frozen'), ('sokd', '')):
+        told = refused(capsys, STOCK['pspnet'], STOCK['pspnet'], '--method', method)
+        address = 'https://download.openmmlab.com/mmsegmentation/v0.5/pspnet/pspnet_r18-d8_512x1024_80k_cityscapes/'
+        assert f'give --teacher-checkpoint {address}' in told and ('--no-frozen' in told) == bool(further)
+    url = told.partition('--teacher-checkpoint ')[2]
+    distill.main([STOCK['pspnet'], STOCK['pspnet'], '--method', 'kd', '--teacher-checkpoint', url, '--out', 'a.py'])
+    assert Config.fromfile('a.py').model.roles.teacher.checkpoint == url
+
+
+def test_adm_on_random_features_is_one_line_with_what_to_set(here, capsys):
+    def warnings(*words):
+        distill.main([*words, '--force', '--out', 'a.py'])
+        return [line for line in ' '.join(capsys.readouterr().out.split()).split(' - ') if 'warning' in line]
+
+    pair = ['../pspnet_student.py', '../pspnet_teacher.py']
+    (line,) = warnings(*pair)
+    assert 'the teacher starts from random weights' in line
+    settings = line.partition('--set ')[2].split()
+    assert warnings(*pair, '--set', *settings) == []
+    adm = Config.fromfile('a.py').model.distillers[1]
+    assert (adm.type, adm.consensus, adm.schedule) == ('mmadm.ADM', 1, dict(warmup='linear', length=1000))
+    assert build_model(Config.fromfile('a.py'))
+    assert warnings(*pair, '--teacher-checkpoint', '../pspnet.pth') == []
+    assert warnings(*pair, '--method', 'dml') == []
+    assert warnings('../pspnet_student.py', STOCK['pspnet']) == []  # from ImageNet weights
+
+
+def test_a_checkpoint_of_another_network(here, capsys, caplog, monkeypatch):
+    """Its head and the 3x3 convolutions of a bottleneck fit, which is no network; a head of other classes is."""
+    deep = Config.fromfile('../pspnet_student.py')
+    deep.model.backbone.depth = 50
+    for head, channels in (('decode_head', 256), ('auxiliary_head', 128)):
+        deep.model[head].in_channels = channels
+    deep.dump('deep.py')
+    torch.save(dict(meta={}, state_dict=build(Path('deep.py')).state_dict()), 'deep.pth')
+    words = ['../pspnet_student.py', '../pspnet_student.py', '--method', 'dml', '--out', 'a.py', '--student-checkpoint']
+    told = refused(capsys, *words, 'deep.pth')
+    assert 'model.roles.student.checkpoint' in told and 'made for another architecture' in told
+    logger = MMLogger.get_current_instance()
+    monkeypatch.setattr(logger, 'handlers', [caplog.handler])
+    distill.main([*words, '../pspnet_same.pth', '--classes', '4'])
+    assert [record.levelname for record in caplog.records if "fits role 'student' in part" in record.message]
+
+
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
         (['--method', 'cdw'], "--method='cdw': unknown; did you mean 'cwd'"),
+        (['--method', 'kd'], 'give --teacher-checkpoint FILE, or --no-frozen to train it at the same time'),
         (['--method', 'kd', '--frozen'], 'a frozen teacher needs trained weights; give --teacher-checkpoint FILE'),
         (['--method', 'dml', '--frozen'], 'its teacher learns; methods for --frozen are adm, kd,'),
         (['--method', 'ffsd'], 'has no teacher, only copies of STUDENT'),
@@ -247,7 +309,7 @@ def test_where_mmengine_cannot_inherit_the_whole_base_lies_beside(folder, here, 
 
     monkeypatch.setattr('mmadm.cli.written_config.distribution', missing)
     name = STOCK['rtmdet']
-    distill.main([name, name, '--method', 'pkd', '--out', 'a.py'])
+    distill.main([name, name, '--method', 'pkd', '--no-frozen', '--out', 'a.py'])
     assert Path('a.py').read_text().count("_base_ = 'a_base.py'\n") == 1
     written, stock = Config.fromfile('a.py'), Config.fromfile(resolve_config(name))
     for key in ('train_dataloader', 'param_scheduler', 'train_cfg', 'default_scope'):
@@ -259,7 +321,7 @@ def test_a_student_in_the_new_style(folder, here):
     text = (folder / 'pspnet_student.py').read_text().replace("type='EncoderDecoder'", 'type=EncoderDecoder')
     Path('inner.py').write_text(f'from mmseg.models import EncoderDecoder\n{text}')
     Path('new.py').write_text('from mmengine.config import read_base\nwith read_base():\n    from .inner import *\n')
-    distill.main(['new.py', '../pspnet_teacher.py', '--method', 'mgd', '--out', 'a.py'])
+    distill.main(['new.py', '../pspnet_teacher.py', '--method', 'mgd', '--no-frozen', '--out', 'a.py'])
     cfg = Config.fromfile('a.py')
     assert cfg.train_dataloader == Config.fromfile('../pspnet_student.py').train_dataloader
     assert build_model(cfg).roles.student.backbone.base_channels == 8

@@ -1,10 +1,17 @@
 """``mmadm doctor``: what is installed, whether it fits, and what a config would do."""
 
+import json
+import subprocess
+import sys
+
 import pytest
+import torch
 from rich.console import Console
 from tiny import segmentor
 from tiny_runs import stock_config, write_images
 
+from mmadm.bench.gpu_check import command
+from mmadm.bench.gpu_check.plan import PARTS
 from mmadm.cli import doctor
 from mmadm.cli.main import main
 
@@ -52,11 +59,34 @@ def test_what_a_config_would_do(tmp_path, capsys, monkeypatch):
     assert '`mmadm train` adds: val_cfg, default_hooks.guard, default_hooks.teacher_guard' in out
 
 
+def test_deprecations_of_the_toolboxes_are_not_shown(tmp_path):
+    """In a process of its own, where nothing is imported yet, and not on a terminal."""
+    done = subprocess.run([sys.executable, '-m', 'mmadm', 'doctor'], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, '')
+
+
 def test_a_stock_config_is_one_sentence(tmp_path, capsys):
     stock_config(write_images(tmp_path / 'data')).dump(tmp_path / 'a.py')
     with pytest.raises(SystemExit):
         doctor.main([str(tmp_path / 'a.py')])
     assert 'model.type is not mmadm.Distillation' in capsys.readouterr().err
+
+
+def test_the_checks_of_a_gpu_can_be_tried_on_a_cpu(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, 'PARTS', tuple(part for part in PARTS if part.name in ('machine', 'operators')))
+    assert doctor.main(['--gpu', '--device', 'cpu']) == 0
+    (operators,) = (part for part in json.loads((tmp_path / 'work_dirs/gpu_check/results.json').read_text())
+                    if part['name'] == 'operators')  # fmt: skip
+    assert operators['ended'] == 'ok' and operators['rows']
+    assert 'results: work_dirs/gpu_check/results.json' in told(capsys)
+
+
+def test_without_a_gpu_one_sentence_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(SystemExit):
+        doctor.main(['--gpu'])
+    assert 'no GPU here; --device cpu tries the checks' in capsys.readouterr().err
 
 
 def test_the_command_knows_its_verbs(capsys):
