@@ -72,6 +72,17 @@ def together(kind: str, **options: Any) -> dict[str, Any]:
     return {'type': f'mmadm.{kind}', 'roles': ['student', 'teacher'], 'at': 'logits', **options}
 
 
+def of_teacher(kind: str, **options: Any) -> dict[str, Any]:
+    """A distiller from teacher to student."""
+    return {'type': f'mmadm.{kind}', 'source': 'teacher', 'learner': 'student', **options}
+
+
+def fgd(tau: float = 0.5, scale: float = 1.0) -> dict[str, Any]:
+    """FGD with its weights for detectors with anchors, times a number."""
+    weights = {'foreground': 1e-3, 'background': 5e-4, 'attention': 5e-4, 'relation': 5e-6}
+    return of_teacher('FGD', at='feats', tau=tau, **{key: round(scale * value, 12) for key, value in weights.items()})
+
+
 #: Dropout of 0.1 and four avatars; the paper publishes the dropout
 AVATARS = {'num': 4, 'perturbation': {'type': 'Dropout', 'p': 0.1}}
 KD = transfer('logits', 'KLDivergence', tau=1.0)
@@ -89,6 +100,11 @@ REVIEWKD = {'type': 'mmadm.ReviewKD', 'source': 'teacher', 'learner': 'student',
 SOKD = {'type': 'mmadm.SOKD', 'student': 'student', 'teacher': 'teacher', 'bridge': 'bridge', 'at': 'logits'}
 SWITOKD = {'type': 'mmadm.SwitOKD', 'student': 'student', 'teacher': 'teacher', 'at': 'logits'}
 FFSD = {'type': 'mmadm.FFSD', 'students': ['first', 'second'], 'leader': 'leader', 'warmup': 2000}
+
+BCKD = of_teacher('BCKD', classification=1.0, boxes=4.0)
+TWO_STAGE_FGD = fgd() | {'foreground': 5e-5, 'background': 2.5e-5, 'attention': 5e-5, 'relation': 5e-7}
+RTMDET = ('rtmdethead', 'rtmdetsepbnhead')
+FGD_SOURCE = "FGD's config for {} (arXiv 2111.11837)"
 
 OURS = "this repository's choice, not tuned"
 ON_CAMVID = 'weights chosen on CamVid by this repository (docs/adm.md)'
@@ -225,6 +241,38 @@ METHODS: dict[str, Method] = {
             'segmentation': Recipe((REVIEWKD,), OURS),
             'detection': Recipe((REVIEWKD,), 'ReviewKD for RetinaNet and Faster R-CNN (arXiv 2104.09044)'),
         },
+    ),
+    'fgd': Method(
+        'features inside and outside of objects, their attention and context',
+        TEACHES,
+        {
+            'fcos': Recipe((fgd(tau=0.8, scale=1.6),), FGD_SOURCE.format('FCOS')),
+            'two_stage': Recipe((TWO_STAGE_FGD,), FGD_SOURCE.format('two-stage detectors')),
+            'detr': Recipe((fgd(),), OURS),
+            'mask_queries': None,
+            'detection': Recipe((fgd(),), FGD_SOURCE.format('RetinaNet')),
+        },
+    ),
+    'bckd': Method(
+        'class scores one by one, and boxes where these differ',
+        TEACHES,
+        {
+            'gflhead': Recipe((BCKD,), 'BCKD for GFL (arXiv 2308.14286)'),
+            **dict.fromkeys(('retinahead', 'fcoshead', 'atsshead', *RTMDET), Recipe((BCKD,), OURS)),
+        },
+    ),
+    'ld': Method(
+        'distributions of boxes, and classes where objects are',
+        TEACHES,
+        {'gflhead': Recipe((of_teacher('LD'),), 'LD for GFL (arXiv 2102.12252)')},
+    ),
+    'crosskd': Method(
+        "the student's features go on through the teacher's head",
+        FROZEN,
+        dict.fromkeys(
+            ('retinahead', 'fcoshead', 'atsshead', 'gflhead'),
+            Recipe((of_teacher('CrossKD'),), "CrossKD's weights for the teacher's head (arXiv 2306.11369)"),
+        ),
     ),
     'sokd': Method('a trainable tail of a frozen teacher mediates', FROZEN, both(SOKD, 'SOKD (arXiv 2111.11747)')),
     'ffsd': Method(

@@ -105,7 +105,8 @@ def families(model: Mapping[str, Any]) -> list[str]:
     if 'roi_head' in model:
         return [kind, 'two_stage', 'detection']
     if 'bbox_head' in model:
-        return [kind, *(['detr'] if 'num_queries' in model or 'encoder' in model else []), 'detection']
+        head = next(map(kind_of, _listed(model['bbox_head'])), '').lower()
+        return [kind, head, *(['detr'] if 'num_queries' in model or 'encoder' in model else []), 'detection']
     if 'head' in model and 'backbone' in model:
         return ['classification']
     raise ConfigError(

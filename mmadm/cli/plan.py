@@ -63,8 +63,8 @@ class Plan:
 
 
 def compares_classes(cfg: Mapping[str, Any]) -> bool:
-    """Whether a distiller looks at class scores."""
-    return 'logits' in re.split(r'\W+', str(cfg['at']))
+    """Whether a distiller looks at class scores, as those do that read what they need by themselves."""
+    return 'at' not in cfg or 'logits' in re.split(r'\W+', str(cfg['at']))
 
 
 def find_method(name: str) -> Method:
@@ -110,6 +110,8 @@ def make_plan(
         notes.append(f'{role}: {wanted} classes in place of {class_count(network.model)}')
     distillers = [deepcopy(cfg) for cfg in recipe.distillers]
     if at:
+        if 'at' not in distillers[-1]:
+            raise ConfigError(f'--at={" ".join(at)}: --method={method} reads class scores and boxes; leave it out')
         distillers[-1]['at'] = parse_taps(at)
     plan = Plan(method, recipe, frozen, distillers, _by_features(student), overrides, notes)
     if teacher is not None:

@@ -135,8 +135,11 @@ def test_every_method_is_written_for_both_tasks_or_refused(kind, method, here, c
     words = [f'../{kind}_student.py', '--method', method, '--out', 'a.py']
     words += [] if method == 'ffsd' else [f'../{kind}_teacher.py']
     words += ['--teacher-checkpoint', f'../{kind}.pth'] if METHODS[method].teacher in (FROZEN, TEACHES) else []
-    if method in ('dkd', 'cirkd') and kind == 'retinanet':
-        assert 'is not for RetinaNet; what fits: adm, dml,' in refused(capsys, *words)
+    words += ['--set', 'model.distillers.0.start=1'] if method == 'crosskd' else []  # its head has one convolution
+    not_for = {'pspnet': ('fgd', 'bckd', 'ld', 'crosskd'), 'retinanet': ('dkd', 'cirkd', 'ld')}
+    if method in not_for[kind]:
+        told = refused(capsys, *words)
+        assert f'is not for {dict(pspnet="EncoderDecoder", retinanet="RetinaNet")[kind]}; what fits: adm, dml,' in told
         return
     distill.main(words)
     cfg = Config.fromfile('a.py')
@@ -287,6 +290,14 @@ def test_a_checkpoint_of_another_network(here, capsys, caplog, monkeypatch):
 )
 def test_bad_input_is_one_sentence(here, capsys, words, message):
     assert message in refused(capsys, '../pspnet_student.py', '../pspnet_teacher.py', *words)
+
+
+def test_a_method_without_taps_takes_none(here, capsys):
+    words = ['../retinanet_student.py', '../retinanet_teacher.py', '--teacher-checkpoint', '../retinanet.pth']
+    told = refused(capsys, *words, '--method', 'bckd', '--at', 'feats')
+    assert '--at=feats: --method=bckd reads class scores and boxes; leave it out' in told
+    told = refused(capsys, *words, '--method', 'bckd', '--classes', '4')
+    assert 'methods that compare features: adm, cwd, mgd,' in told and 'crosskd' not in told
 
 
 def test_networks_that_are_none(here, capsys):

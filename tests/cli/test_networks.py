@@ -3,6 +3,7 @@
 import pytest
 from mmengine.config import Config
 
+from mmadm.cli.methods_table import METHODS
 from mmadm.cli.networks import class_count, classes_override, crop_size, families, read_network
 from mmadm.utils.config import role_model_cfg
 from mmadm.utils.errors import ConfigError
@@ -16,8 +17,8 @@ KINDS = {
     ),
     'mmseg::point_rend/pointrend_r50_4xb4-160k_ade20k-512x512.py': (['segmentation'], 150, (512, 512)),
     'mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py': (['cascadercnn', 'two_stage', 'detection'], 80, None),
-    'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py': (['dino', 'detr', 'detection'], 80, None),
-    'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py': (['rtmdet', 'detection'], 80, (640, 640)),
+    'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py': (['dino', 'dinohead', 'detr', 'detection'], 80, None),
+    'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py': (['rtmdet', 'rtmdetsepbnhead', 'detection'], 80, (640, 640)),
     'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py': (['mask_queries', 'detection'], 80, (1024, 1024)),
 }
 
@@ -26,6 +27,29 @@ KINDS = {
 def test_task_classes_and_crop(name):
     network = read_network(name, 'STUDENT')
     assert (families(network.model), class_count(network.model), crop_size(network.cfg)) == KINDS[name]
+
+
+@pytest.mark.parametrize(
+    ('name', 'methods'),
+    [
+        ('gfl/gfl_r50_fpn_1x_coco.py', {'fgd', 'bckd', 'ld', 'crosskd'}),
+        ('atss/atss_r50_fpn_1x_coco.py', {'fgd', 'bckd', 'crosskd'}),
+        ('rtmdet/rtmdet_tiny_8xb32-300e_coco.py', {'fgd', 'bckd'}),
+        ('yolox/yolox_tiny_8xb8-300e_coco.py', {'fgd'}),
+        ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', {'fgd'}),
+        ('dino/dino-4scale_r50_8xb2-12e_coco.py', {'fgd'}),
+        ('mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', set()),
+    ],
+)
+def test_methods_for_some_heads_are_offered_for_these_alone(name, methods):
+    kinds = families(read_network(f'mmdet::{name}', 'STUDENT').model)
+    assert {method for method in ('fgd', 'bckd', 'ld', 'crosskd') if METHODS[method].recipe(kinds)} == methods
+
+
+def test_weights_of_fgd_are_those_of_each_kind_of_detector():
+    found = [METHODS['fgd'].recipe(kinds).distillers[0] for kinds in (['fcos'], ['x', 'two_stage'], ['detection'])]
+    assert [cfg['foreground'] for cfg in found] == [1.6e-3, 5e-5, 1e-3]
+    assert [cfg['relation'] for cfg in found] == [8e-6, 5e-7, 5e-6] and [cfg['tau'] for cfg in found] == [0.8, 0.5, 0.5]
 
 
 @pytest.mark.parametrize(
