@@ -81,7 +81,10 @@ def _note(run: WorkDir) -> str:
 
 
 def _learning(run: WorkDir, curves: Curves) -> list[Any]:
-    styles = method_styles(list(run.roles))
+    # a log may tell of more roles than its config has, which was changed between two starts
+    styles = method_styles(
+        list(dict.fromkeys([*run.roles, *(role for by_role in curves.values() for role in by_role)]))
+    )
     return [
         plot(
             learning_figure(

@@ -8,14 +8,11 @@ import resource
 import runpy
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import local
 
-from mmadm.bench.jobs import Job, Launcher, RunFailedError, failure
+from mmadm.bench.jobs import Launcher, RunFailedError, failure
 from mmadm.bench.records import Record
 
 TOOLBOXES = ['mmcv.ops', 'mmseg.apis', 'mmdet.apis', 'scipy.optimize']
@@ -23,7 +20,10 @@ PARTS = [f'mmadm.{part}' for part in ('bench.command', 'algorithms', 'distillers
 
 
 class WarmLauncher(Launcher):
-    """A launcher whose runs have one process each, for training and tests, with torch and the toolboxes imported.
+    """A launcher whose scripts fork from a process that has imported torch and the toolboxes.
+
+    Each has a process of its own: a test in that of its training would find mmengine's global visualizer there, and
+    write its config and scores into the training's work dir.
 
     Args:
         root: Folder that holds ``tools`` and ``configs``.
@@ -37,54 +37,36 @@ class WarmLauncher(Launcher):
         self._context = multiprocessing.get_context('forkserver')
         self._context.set_forkserver_preload(TOOLBOXES + PARTS)
         forkserver.ensure_running()  # imports while the runs are planned
-        self._of_thread = local()
 
-    def run(self, job: Job) -> Record:
+    def _call(self, script: str, arguments: list[str | Path], log: Path) -> Record:
         """See :class:`~mmadm.bench.jobs.Launcher`."""
-        with self.worker():
-            return super().run(job)
-
-    @contextmanager
-    def worker(self) -> Iterator[None]:
-        """Give this thread a process that runs its scripts, one after the other."""
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=serve, args=(theirs,))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        ours, theirs = self._context.Pipe(duplex=False)
+        words = [str(self.root / 'tools' / script), *map(str, arguments)]
+        process = self._context.Process(target=serve, args=(theirs, words, str(log)))
         with self._lock:
             if self._stopped:
                 raise RunFailedError('no run was started: the benchmark is stopping')
             process.start()
             self._running.add(process)
         theirs.close()
-        self._of_thread.connection = ours
         try:
-            yield
+            code, usage = ours.recv()
+        except (EOFError, OSError):
+            code, usage = 'a killed process', {}
         finally:
-            ours.close()  # which ends the process
+            ours.close()
             process.join()
             with self._lock:
                 self._running.discard(process)
-
-    def _call(self, script: str, arguments: list[str | Path], log: Path) -> Record:
-        """See :class:`~mmadm.bench.jobs.Launcher`."""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._of_thread.connection.send(([str(self.root / 'tools' / script), *map(str, arguments)], str(log)))
-            code, usage = self._of_thread.connection.recv()
-        except (EOFError, OSError):
-            code, usage = 'a killed process', {}
         if code != 0:
             raise RunFailedError(failure(script, code, log))
         return usage
 
 
-def serve(connection: Connection) -> None:
-    """Run the scripts that come through a connection until it is closed, and answer each with :func:`run_script`."""
-    while True:
-        try:
-            words, log = connection.recv()
-        except EOFError:
-            return
-        connection.send(run_script(words, log))
+def serve(connection: Connection, words: list[str], log: str) -> None:
+    """Run one script and send what :func:`run_script` says of it."""
+    connection.send(run_script(words, log))
 
 
 def run_script(words: list[str], log: str) -> tuple[int, Record]:
