@@ -15,7 +15,7 @@ from typing import Any
 import tiny
 import tiny_det
 import torch
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -103,11 +103,31 @@ DETECTION: dict[str, Config] = dict(
     ffsd=peers(at='feats'),
     ld_published=taught('LD'),
 )
+#: Without their own losses, in which case parts of a role learn nothing
+ALONE = dict(task_loss=False, **edge('feats', 'HintMSE'))
 METHODS = {
     **{f'segmentation, {name}': method for name, method in SEGMENTATION.items()},
     **{f'gfl, {name}': method for name, method in DETECTION.items()},
     'retinanet, kd': DETECTION['kd'],
+    'segmentation, alone': ALONE,
+    'gfl, alone': ALONE,
+    'generic, fitnet': edge('backbone', 'HintMSE'),
+    'generic, alone': dict(ALONE, **edge('backbone', 'HintMSE')),
 }
+
+
+class Regressor(BaseModel):
+    """A network of the user's own, which knows nothing of the toolboxes."""
+
+    def __init__(self, width: int, data_preprocessor: Config) -> None:
+        super().__init__(data_preprocessor)
+        self.backbone = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.ReLU(), nn.Conv2d(width, width, 3, 2, 1))
+        self.head = nn.Linear(width, 1)
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor') -> Any:
+        """Guess one number for each image."""
+        found = self.head(self.backbone(inputs).mean(dim=(2, 3)))
+        return dict(loss_square=(found - 1).square().mean()) if mode == 'loss' else found
 
 
 def build(name: str, folder: Path) -> nn.Module:
@@ -116,10 +136,15 @@ def build(name: str, folder: Path) -> nn.Module:
     cfg = {'type': 'Distillation', **METHODS[name]}
     if family == 'segmentation':
         kit, roles = tiny, {role: tiny.segmentor(width, 0.0, norm='GN') for role, width in WIDTHS.items()}
+    elif family == 'generic':
+        own = dict(type=Regressor, data_preprocessor=dict(type='ImgDataPreprocessor', mean=[120.0] * 3, std=[58.0] * 3))
+        kit, roles = tiny, {role: dict(own, width=width) for role, width in WIDTHS.items()}
     else:
         kit, roles = tiny_det, {role: tiny_det.detector(family, width) for role, width in WIDTHS.items()}
         for role in roles.values():
             role['backbone']['norm_cfg'] = dict(type='GN', num_groups=2)
+    if not cfg.pop('task_loss', True):
+        roles['student'] = dict(cfg=roles['student'], task_loss=False)
     if cfg.pop('peers', False):
         roles = dict.fromkeys(('one', 'two', 'leader'), roles['student'])
     if cfg['type'] == 'TokenTraining':
@@ -138,7 +163,7 @@ def build(name: str, folder: Path) -> nn.Module:
 
 def batches(name: str) -> list[Config]:
     """What each rank sees: of images with boxes three on each of two images, and none at all."""
-    if name.startswith('segmentation'):
+    if name.startswith(('segmentation', 'generic')):
         return [tiny.batch(2, seed=3), tiny.batch(2, seed=4)]
     return [tiny_det.batch(2, seed=3, objects=3), tiny_det.batch(2, seed=4, objects=0)]
 
@@ -167,7 +192,7 @@ def run_rank(rank: int, folder: Path) -> None:
     found = {}
     for name in METHODS:
         model, batch = build(name, folder), batches(name)[rank]
-        wrapped = MMDistributedDataParallel(model, find_unused_parameters=True)
+        wrapped = MMDistributedDataParallel(model, find_unused_parameters=bool(getattr(model, 'may_pause', ())))
         found[name] = step(model, batch, wrapped)
     torch.save(found, folder / f'rank{rank}.pth')
     torch.distributed.destroy_process_group()

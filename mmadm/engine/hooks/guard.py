@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -165,14 +165,14 @@ class NonFiniteGuardHook(Hook):
         where = ' on rank {}' if get_world_size() > 1 else ''
         told = all_gather_object((mine, image_files(self._batch) if mine else []))
         found = [
-            f'role {role!r}: {loss}{where.format(rank)}'
+            f'role {role!r}: {losses}{where.format(rank)}'
             for rank, (names, _) in enumerate(told)
-            for role, _, loss in (name.partition('.') for name in names)
+            for role, losses in _by_role(names).items()
         ]
         images = ', '.join(file for _, files in told for file in files) or 'unnamed'
         self._save_last_good(runner)
         raise NonFiniteLossError(
-            f'non-finite loss at iteration {runner.iter + 1} ({", ".join(found) or "their sum"}). Lower the learning '
+            f'non-finite loss at iteration {runner.iter + 1} ({"; ".join(found) or "their sum"}). Lower the learning '
             f'rate or the weight, clip gradients, or look at the data of this iteration: {images}.'
         )
 
@@ -203,6 +203,14 @@ class NonFiniteGuardHook(Hook):
         else:
             runner.logger.error(f'The state before this iteration is in {path}; --resume {path} goes on from it.')
         self._saving = None
+
+
+def _by_role(names: Iterable[str]) -> dict[str, str]:
+    """Losses of each role in one text; its sum of them only where it is the only one."""
+    found: dict[str, list[str]] = {}
+    for role, _, loss in (name.partition('.') for name in names):
+        found.setdefault(role, []).append(loss)
+    return {role: ', '.join([loss for loss in losses if loss != 'loss'] or losses) for role, losses in found.items()}
 
 
 def _is_finite(module: nn.Module) -> bool:
