@@ -212,7 +212,7 @@ class SpoilLoss(Hook):
 def train_rank(rank: int, folder: Path) -> None:
     """Be one of two processes: train in ``whole``; train, break and resume in ``broken``; go on from ``single``.
 
-    Then stop by a loss of the second rank, and find wrong labels.
+    Then stop by a loss of the second rank, and find a teacher that has learnt nothing and wrong labels.
     """
     torch.set_num_threads(1)
     os.environ['LOCAL_RANK'] = str(rank)
@@ -231,6 +231,14 @@ def train_rank(rank: int, folder: Path) -> None:
     runner_of(cfg, folder / 'grown', resume=True, load_from=str(folder / 'single/iter_4.pth'), **settings).train()
     spoiled = runner_of(cfg, folder / 'spoiled', **{**settings, 'custom_hooks': [SpoilLoss('teacher', 1)]})
     _write_message(spoiled, NonFiniteLossError, folder / f'spoiled_{rank}.txt')
+    weak = role_config(folder / 'data', iterations=5)
+    weak.model.update(frozen=['teacher'], distillers=[dict(type='mmadm.SOKD')])
+    teacher = dict(cfg=segmentor(4), checkpoint=str(folder / 'whole/iter_5_student.pth'))
+    weak.model.roles.update(teacher=teacher, bridge=dict(like='teacher', train=['decode_head']))
+    weak.default_hooks.teacher_guard = dict(type='mmadm.TeacherGuardHook')
+    weak.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05))
+    weak.param_scheduler = []
+    _write_message(runner_of(weak, folder / 'weak', **settings), ConfigError, folder / f'weak_{rank}.txt')
     if rank == 0:  # the one that looks at the labels
         cfg.train_dataloader.dataset.data_root = str(write_images(folder / 'wrong', wrong_label=9))
     _write_message(runner_of(cfg, folder / 'refused', **settings), ConfigError, folder / f'refused_{rank}.txt')

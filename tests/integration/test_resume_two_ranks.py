@@ -57,6 +57,13 @@ def test_both_ranks_stop_at_a_loss_of_one(folder):
     assert names == {'last_good_iter_1.pth', 'last_good_iter_1_student.pth'}
 
 
+def test_the_ranks_score_a_teacher_together(folder):
+    first, second = ((folder / f'weak_{rank}.txt').read_text() for rank in (0, 1))
+    assert first == second
+    # three images, of which the sampler repeats one to deal equally
+    assert "on 4 validation images frozen role 'teacher' scores mIoU=" in first
+
+
 def test_the_first_rank_looks_at_the_labels_for_all(folder):
     first, second = ((folder / f'refused_{rank}.txt').read_text() for rank in (0, 1))
     assert first == second
