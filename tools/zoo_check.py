@@ -1,0 +1,11 @@
+"""Check which networks of the installed model zoos work as roles; see ``mmadm/bench/zoo_check``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs from a checkout that is not installed
+
+from mmadm.bench.zoo_check.command import main, parse_args  # noqa: F401
+
+if __name__ == '__main__':
+    sys.exit(main())
