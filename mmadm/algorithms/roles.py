@@ -14,7 +14,7 @@ from mmadm.adapters import Adapter, build_adapter
 from mmadm.algorithms.preprocessor import mixing_of
 from mmadm.registry import MODELS
 from mmadm.utils.config import role_model_cfg, without_pretrained
-from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_list
+from mmadm.utils.errors import ConfigError, cause_of, near_matches, require_dict, require_list
 from mmadm.utils.optim_config import ROLE_OPTIMISER_KEYS, SHARED_OPTIMISER_KEYS
 from mmadm.utils.random import role_stream
 from mmadm.utils.weights import Misfit, load_role_weights
@@ -121,10 +121,10 @@ def _build_stock(name: str, cfg: dict[str, Any]) -> nn.Module:
         return MODELS.build(ConfigDict(cfg))
     except ConfigError as error:
         raise ConfigError(f'model.roles.{name}: {error}') from error
-    except KeyError as error:
-        if 'registry' not in str(error):
-            raise
-        raise ConfigError(
-            f'model.roles.{name}: {error.args[0].splitlines()[0]} A role is a model of MMSegmentation or '
-            "MMDetection: is it installed, and is default_scope='mmseg' or 'mmdet' set?"
-        ) from error
+    except Exception as error:  # whatever a network says that cannot be built alone either
+        if isinstance(error, KeyError) and 'registry' in str(error):
+            raise ConfigError(
+                f'model.roles.{name}: {error.args[0].splitlines()[0]} A role is a model of MMSegmentation or '
+                "MMDetection: is it installed, and is default_scope='mmseg' or 'mmdet' set?"
+            ) from error
+        raise ConfigError(f'model.roles.{name}: {cfg.get("type")} cannot be built: {cause_of(error)}') from error

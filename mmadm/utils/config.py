@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_list
+from mmadm.utils.errors import ConfigError, cause_of, near_matches, require_dict, require_list
 from mmadm.utils.optim_config import type_name
 
 _ROLE_KEYS = ('cfg', 'override', 'like', 'checkpoint', 'train', 'inherit', 'task_loss')
@@ -115,7 +115,11 @@ def _named_model(role_cfg: Mapping[str, Any]) -> dict[str, Any]:
             'a role is a model dict with `type`, or dict(cfg=<config path or pkg::config>, checkpoint=<file or URL>); '
             f'found the keys {sorted(role_cfg)}'
         )
-    loaded = read_config(resolve_config(source))
+    path = resolve_config(source)
+    try:
+        loaded = read_config(path)
+    except Exception as error:  # a config is a program, and may import others
+        raise ConfigError(f'cfg={str(source)!r} cannot be read as a config: {cause_of(error)}') from error
     if 'model' not in loaded:
         raise ConfigError(f'cfg={str(source)!r} has no `model`.')
     model = _plain(loaded.model)

@@ -75,6 +75,20 @@ def require_numbers(where: str, made: Callable[..., Any], cfg: Mapping[str, Any]
             raise ConfigError(f'{where}.{key}={value!r}: must be {kind} of at least 0')
 
 
+def cause_of(error: BaseException) -> str:
+    """Say in a clause why a part of a toolbox failed; a package that is missing is named.
+
+    Args:
+        error: What was raised; it may stand for the error that it was raised from.
+    """
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, ModuleNotFoundError) and inner.name:
+            return f'it needs the package {inner.name.partition(".")[0]!r}, which is not installed'
+        inner = inner.__cause__ or inner.__context__
+    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
 def near_matches(name: object, valid: Iterable[str]) -> str:
     """Say which valid names come nearest to a wrong one.
 

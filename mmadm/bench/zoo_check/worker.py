@@ -143,8 +143,10 @@ def _step(scope: str, model: Any) -> Result:
 
 def _trained(scope: str, model: Any, side: int) -> Result:
     student = model.roles.student if hasattr(model, 'roles') else model
-    if getattr(student.data_preprocessor, 'size', None):  # what images are padded to: small ones are faster
-        student.data_preprocessor.size = (side, side)
+    preprocessor = student.data_preprocessor
+    preprocessor.batch_augments = None  # many pad each batch to 1024 pixels, which takes minutes on a CPU
+    if getattr(preprocessor, 'size', None):
+        preprocessor.size = (side, side)
     try:
         batch = labelled_batch(scope, input_channels(student), side)
         model.train()

@@ -1,0 +1,38 @@
+"""A network that the toolbox itself cannot read or build: one sentence that names the role and the reason."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import distillation, segmentor
+
+from mmadm.utils.errors import ConfigError
+
+
+def refused(roles, match):
+    with pytest.raises(ConfigError, match=match) as found:
+        distillation(roles=roles, deploy='student')
+    assert '\n' not in str(found.value)
+
+
+def test_a_missing_package_is_named_wherever_it_is_missing(tmp_path):
+    imports = tmp_path / 'imports.py'
+    imports.write_text(
+        "custom_imports = dict(imports=['no_such_package.models'], allow_failed_imports=False)\n"
+        f"default_scope = 'mmseg'\nmodel = {segmentor()}"
+    )
+    refused(
+        dict(student=dict(cfg=str(imports))),
+        r"model\.roles\.student: cfg=.*imports\.py' cannot be read as a config: it needs the package "
+        r"'no_such_package', which is not installed$",
+    )
+
+
+def test_what_a_toolbox_says_of_its_own_config_is_passed_on(tmp_path):
+    student = segmentor()
+    student['backbone']['depth'] = 19
+    refused(
+        dict(student=student), r'model\.roles\.student: EncoderDecoder cannot be built: KeyError: .*invalid depth 19'
+    )
+    lacking = tmp_path / 'lacking.py'
+    lacking.write_text("_base_ = './nowhere.py'")
+    refused(dict(student=dict(cfg=str(lacking))), r'cannot be read as a config: FileNotFoundError: .*nowhere\.py')
