@@ -165,6 +165,7 @@ class RoleOutput:
         truth: Of a role that computes task losses.
         data_samples: The stock data samples that it saw.
         rois: Regions (n, 5) that a two-stage learner sampled: image index and box.
+        mask_rois: Those (n, 6) of them whose masks it learns: image index, box and class; None if no mask is tapped.
         regional: A two-stage role's scores of another role's regions, by that role's name and the tap.
         levels: What a two-stage role scores regions from: its neck's maps.
         targets: Makes, once, what the assigner of a single-stage learner made of the batch; None of any other role.
@@ -176,9 +177,14 @@ class RoleOutput:
     truth: GroundTruth = GroundTruth()
     data_samples: Sequence[Any] = ()
     rois: Tensor | None = None
+    mask_rois: Tensor | None = None
     regional: dict[tuple[str, Tap], TapOutput] = field(default_factory=dict)
     levels: Sequence[Tensor] | None = None
     targets: Callable[[], DenseTargets | None] = lambda: None
+
+    def regions_of(self, base: str) -> Tensor | None:
+        """The sampled regions on which another role scores a tap, such as ``logits`` or ``masks``."""
+        return self.mask_rois if base == 'masks' else self.rois
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ STOCK = dict(
     faster='faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
     mask='mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
     cascade='cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
+    cascade_mask='cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
+    htc='htc/htc_r50_fpn_1x_coco.py',
+    panoptic_fpn='panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
     deformable='deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
     dino='dino/dino-4scale_r50_8xb2-12e_coco.py',
 )
@@ -81,14 +84,25 @@ def narrow(cfg, width, classes):
 def _narrow_rois(cfg, classes):
     cfg['rpn_head'].update(in_channels=32, feat_channels=32)
     roi = cfg['roi_head']
-    extractors = [roi['bbox_roi_extractor'], *([roi['mask_roi_extractor']] if 'mask_roi_extractor' in roi else [])]
-    for extractor in extractors:
-        extractor['out_channels'] = 32
+    for name in ('bbox_roi_extractor', 'mask_roi_extractor', 'semantic_roi_extractor'):
+        if roi.get(name):
+            roi[name]['out_channels'] = 32
     heads = roi['bbox_head'] if isinstance(roi['bbox_head'], list) else [roi['bbox_head']]
     for head in heads:
         head.update(in_channels=32, fc_out_channels=32, num_classes=classes)
-    if 'mask_head' in roi:
-        roi['mask_head'].update(in_channels=32, conv_out_channels=16, num_convs=1, num_classes=classes)
+    masks = roi.get('mask_head', [])
+    for head in masks if isinstance(masks, list) else [masks]:
+        # HTC adds what a convolution puts out to what it takes
+        width = 32 if head['type'] == 'HTCMaskHead' else 16
+        head.update(in_channels=32, conv_out_channels=width, num_convs=1, num_classes=classes)
+    if 'semantic_head' in roi:
+        roi['semantic_head'].update(in_channels=32, conv_out_channels=32, num_convs=1)
+    if 'semantic_head' in cfg:
+        stuff = dict(num_things_classes=classes, num_stuff_classes=2)
+        cfg['semantic_head'].update(
+            in_channels=32, inner_channels=8, norm_cfg=dict(type='GN', num_groups=4, requires_grad=True), **stuff
+        )
+        cfg['panoptic_fusion_head'].update(stuff)
     cfg['train_cfg']['rpn_proposal'].update(nms_pre=100, max_per_img=30)
     cfg['test_cfg']['rpn'].update(nms_pre=100, max_per_img=30)
     for part in cfg['train_cfg']['rcnn'] if isinstance(cfg['train_cfg']['rcnn'], list) else [cfg['train_cfg']['rcnn']]:

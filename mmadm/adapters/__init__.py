@@ -12,8 +12,10 @@ from mmadm.adapters.dense import DenseAdapter
 from mmadm.adapters.detr import DetrAdapter
 from mmadm.adapters.feature_teacher import FeatureTeacher, FeatureTeacherAdapter
 from mmadm.adapters.generic import GenericAdapter
+from mmadm.adapters.mask_queries import MaskQueryAdapter
 from mmadm.adapters.segmentation import SegmentationAdapter
 from mmadm.adapters.two_stage import TwoStageAdapter
+from mmadm.adapters.unsuited import refuse_unsuited
 from mmadm.registry import ADAPTERS
 from mmadm.utils.errors import ConfigError
 
@@ -46,7 +48,9 @@ __all__ = [
     'FeatureTeacher',
     'FeatureTeacherAdapter',
     'GenericAdapter',
+    'MaskQueryAdapter',
     'SegmentationAdapter',
     'TwoStageAdapter',
     'build_adapter',
+    'refuse_unsuited',
 ]

@@ -63,9 +63,9 @@ class Adapter(ABC):
         """
         base = self._same_as.get(tap.base, tap.base)
         found = self._named.get(base, Reading((base,)))
-        if base and all(_has_module(model, path) for path in found.paths):
+        if base and all(has_module(model, path) for path in found.paths):
             return found
-        if base in {'logits', 'boxes', *self._named}:
+        if base in {'logits', 'boxes', 'masks', *self._named}:
             raise ConfigError(f'role {self.name!r}: {self._lacks(model, base)}')
         valid = [*self._named, *(path for path, _ in model.named_modules() if path)]
         raise ConfigError(f'role {self.name!r} has no tap {base!r}; {near_matches(base, valid)}')
@@ -262,7 +262,7 @@ def _own_size(model: Any) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def _has_module(model: nn.Module, path: str) -> bool:
+def has_module(model: nn.Module, path: str) -> bool:
     """Whether a network has a module; asked in every step, so without a list of all modules."""
     try:
         model.get_submodule(path)

@@ -19,7 +19,7 @@ from mmadm.structures import RoleOutput, Tap
 
 @ADAPTERS.register_module()
 class GenericAdapter(Adapter):
-    """Runs any ``BaseModel``: Mask2Former, MaskFormer, a network of the user's own.
+    """Runs any ``BaseModel``, such as a network of the user's own.
 
     A frozen one runs its backbone, its ``extract_feat`` or all of ``mode='tensor'``: the first of these by which, in
     the dry run, a tap gave the same as by the last.

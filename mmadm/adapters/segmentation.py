@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmadm.adapters.base import Adapter
+from mmadm.adapters.base import Adapter, has_module
+from mmadm.adapters.query_maps import map_reading
 from mmadm.adapters.taps import Reading
 from mmadm.registry import ADAPTERS
 from mmadm.structures import GroundTruth, Kind, RoleOutput, Tap
@@ -20,6 +21,8 @@ from mmadm.utils.versions import require
 @ADAPTERS.register_module()
 class SegmentationAdapter(Adapter):
     """Runs a stock segmentor; ``logits`` is what the loss sees, (N, K, h, w), ``pre_logits`` the classifier's input.
+
+    Of heads that predict a set of masks (Mask2Former, MaskFormer) ``logits`` is what all queries say of each pixel.
 
     Args:
         name: The role's name, for error messages.
@@ -44,6 +47,7 @@ class SegmentationAdapter(Adapter):
         feats = 'neck' if getattr(model, 'with_neck', False) else 'backbone'
         # mmseg calls head.forward() itself, so a hook on the head never fires; its last convolution's does
         classifier = f'{self._head_path}.conv_seg'
+        kernels = getattr(self._head(model), 'kernel_update_head', ())  # K-Net: each stage refines the former's scores
         scores = Kind.SIGMOID_SCORES if _scores_by_sigmoid(self._head(model)) else Kind.SOFTMAX_SCORES
         named = {
             'logits': Reading((classifier,), kind=scores),
@@ -52,6 +56,11 @@ class SegmentationAdapter(Adapter):
         }
         # heads of masks (Mask2Former, MaskFormer)
         self._wants_samples = 'batch_data_samples' in signature(_stages(model)[0].forward).parameters
+        if self._wants_samples:  # their loss calls the head as a module
+            named['logits'] = map_reading(self._head_path, exclusive=True)
+        if kernels:
+            last = f'{self._head_path}.kernel_update_head.{len(kernels) - 1}'
+            named['logits'] = Reading((last,), _first_output, scores)
         super().__init__(name, named)
         self._same_as[classifier] = 'logits'
 
@@ -82,7 +91,7 @@ class SegmentationAdapter(Adapter):
 
     def _class_channels(self, model: nn.Module) -> int | None:
         head = self._head(model)
-        return head.out_channels if hasattr(head, 'conv_seg') else None
+        return head.out_channels if has_module(model, self._named['logits'].paths[0]) else None
 
     def truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
         """The label of each pixel."""
@@ -100,7 +109,7 @@ class SegmentationAdapter(Adapter):
         """Run the heads that hold a tap; a cascade's later stages take the former stage's logits too."""
         if 'decode_head' in parts:
             first, *later = _stages(model)
-            logits = first.forward(features, *([_sized(data_samples or ())] if self._wants_samples else []))
+            logits = first(features, _sized(data_samples or ())) if self._wants_samples else first.forward(features)
             for stage in later:
                 logits = stage.forward(features, logits)
         if 'auxiliary_head' in parts:
@@ -114,7 +123,7 @@ def _scores_by_sigmoid(head: Any) -> bool:
     if getattr(head, 'out_channels', None) == 1:  # stock mmseg predicts a single channel so, whatever it learnt from
         return True
     # heads that classify masks (Mask2Former) have other losses, and no logits of pixels
-    losses = getattr(head, 'loss_decode', None)
+    losses = getattr(getattr(head, 'kernel_generate_head', head), 'loss_decode', None)
     listed: Iterable[Any] = losses if isinstance(losses, nn.ModuleList) else [losses]
     # DiceLoss has use_sigmoid too, but stands beside the loss that says what the scores are
     kinds = ('CrossEntropyLoss', 'FocalLoss')
@@ -136,3 +145,7 @@ def _sized(data_samples: Sequence[Any]) -> list[Any]:
 
 def _first_argument(args: Any, _kwargs: Any, _output: Any) -> list[Tensor]:
     return [args[0]]
+
+
+def _first_output(_args: Any, _kwargs: Any, output: Any) -> list[Tensor]:
+    return [output[0]]

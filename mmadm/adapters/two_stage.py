@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter, batch_area
 from mmadm.adapters.detection import feats_path
+from mmadm.adapters.instance_masks import mask_scores, of_their_classes, positive_regions, scores_masks, with_classes
 from mmadm.adapters.taps import Reading, tapped
 from mmadm.registry import ADAPTERS
 from mmadm.structures import Kind, RoleOutput, Tap, TapOutput
@@ -25,8 +26,9 @@ class TwoStageAdapter(Adapter):
     """Runs a stock two-stage detector.
 
     ``logits`` is (n, K + 1) and ``boxes`` (n, 4 or 4 * K) on the regions that the *learner* sampled, so that two roles
-    score the same regions: this role pools them from its own neck. A cascade learns at its last stage and teaches with
-    what it predicts: the mean over the stages, each on the boxes that the former one refined.
+    score the same regions: this role pools them from its own neck. ``masks`` (n, 1, h, w) are likewise those of the
+    learner's positive regions, each of its own class. A cascade learns at its last stage and teaches with what it
+    predicts: the mean over the stages, of scores each on the boxes that the former one refined.
 
     Args:
         name: The role's name, for error messages.
@@ -54,6 +56,8 @@ class TwoStageAdapter(Adapter):
             scores = Kind.SIGMOID_SCORES if getattr(loss, 'use_sigmoid', False) else Kind.SOFTMAX_SCORES
             named['logits'] = Reading(bbox_head, partial(_nth, 0), scores)
             named['boxes'] = Reading(bbox_head, partial(_nth, 1), Kind.BOXES)
+            if scores_masks(head):
+                named['masks'] = Reading((f'roi_head.mask_head{self._stage}',), kind=Kind.SIGMOID_SCORES)
         super().__init__(name, named)
 
     def loss(self, model: nn.Module, inputs: Tensor, data_samples: list[Any], taps: Sequence[Tap]) -> RoleOutput:
@@ -63,16 +67,22 @@ class TwoStageAdapter(Adapter):
         levels, regions = Tap(self.name, 'neck levels'), Tap(self.name, 'regions')
         extractor = Reading((f'roi_head.bbox_roi_extractor{self._stage}',), _regions)
         inner = {levels: self._named['feats'], regions: extractor}
+        masks = [tap for tap in taps if tap.base == 'masks']
+        positive = positive_regions(self.name, self._stage) if masks else {}
         area = batch_area(inputs, data_samples)
-        with tapped(model, {**self._readings(model, taps), **inner}) as collected:
+        with tapped(model, {**self._readings(model, taps), **inner, **positive}) as collected:
             losses = model(inputs, data_samples, mode='loss')
         maps, sampled = collected.pop(levels), collected.pop(regions)
         rois = sampled[0] if sampled else maps[0].new_zeros(0, 5)
+        mask_rois = with_classes(*(collected.pop(tap) for tap in positive), maps[0]) if masks else None
         if not sampled:  # a cascade ends its loss at a stage that gets no region
             score = partial(_score, model.roi_head, maps, _metas(data_samples), rois)
             collected.update({tap: [score(tap.base)] for tap in taps if self.scores_regions(tap)})
-        found = self._tap_outputs(model, collected, area)
-        return RoleOutput(losses, found, area, self.truth(model, data_samples), data_samples, rois, levels=maps)
+        # a mask lies in its region, not on the image
+        found = {tap: self._masks_of(collected.pop(tap)[0], mask_rois) for tap in masks if mask_rois is not None}
+        found |= self._tap_outputs(model, collected, area)
+        truth = self.truth(model, data_samples)
+        return RoleOutput(losses, found, area, truth, data_samples, rois, mask_rois, levels=maps)
 
     def features(
         self, model: Any, inputs: Tensor, taps: Sequence[Tap], data_samples: list[Any] | None = None
@@ -93,12 +103,14 @@ class TwoStageAdapter(Adapter):
 
     def scores_regions(self, tap: Tap) -> bool:
         """Whether a tap is of the regions that a learner samples; see :meth:`Adapter.scores_regions`."""
-        return tap.base in ('logits', 'boxes')
+        return tap.base in ('logits', 'boxes', 'masks')
 
     def score_regions(self, model: Any, output: RoleOutput, rois: Tensor, tap: Tap) -> TapOutput:
         """Score the regions that another role sampled, without gradient; see :meth:`Adapter.score_regions`."""
         assert output.levels is not None
-        scores = _score(model.roi_head, output.levels, _metas(output.data_samples), rois, tap.base)
+        scores = _score(model.roi_head, output.levels, _metas(output.data_samples), rois[:, :5], tap.base)
+        if tap.base == 'masks' and rois.shape[1] > 5:  # in a dry run they have no class, and all channels are compared
+            return self._masks_of(scores, rois)
         kind = self.reading(model, tap).kind
         assert kind is not None
         return TapOutput(kind, [scores], (None,))
@@ -109,20 +121,28 @@ class TwoStageAdapter(Adapter):
         height, width = size
         rois = torch.tensor([[0.0, 0.0, 0.0, width, height]])
         scored = {tap: self.score_regions(model, found, rois, tap) for tap in taps if self.scores_regions(tap)}
-        return replace(found, taps={**found.taps, **scored}, rois=rois) if scored else found
+        return replace(found, taps={**found.taps, **scored}, rois=rois, mask_rois=rois) if scored else found
+
+    def _masks_of(self, masks: Tensor, regions: Tensor) -> TapOutput:
+        return TapOutput(Kind.SIGMOID_SCORES, [of_their_classes(masks, regions)], (None,))
 
     def _head(self, model: nn.Module) -> Any:
         return model.get_submodule(f'roi_head.bbox_head{self._stage}')
 
     def _lacks(self, model: nn.Module, tap: str) -> str:
+        if tap == 'masks' and 'logits' in self._named:
+            return (
+                f'{type(model.roi_head).__name__} has no tap `masks`: only Mask R-CNN and Cascade Mask R-CNN, with a '
+                'RoI extractor for masks, score those of given regions. Tap `logits`, `boxes` or `feats`.'
+            )
         return (
             f'{type(model.roi_head).__name__} has no tap `{tap}`: only StandardRoIHead and CascadeRoIHead score given '
             'regions (Faster, Mask and Cascade R-CNN). Tap `feats` or a module path.'
         )
 
     def _run_heads(self, model: Any, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
-        if 'rpn_head' in parts:
-            model.rpn_head(features)
+        for part in parts & {'rpn_head', 'semantic_head'}:  # the latter of a panoptic network
+            model.get_submodule(part)(features)
         if 'roi_head' in parts:
             raise ConfigError(
                 f'role {self.name!r}: modules inside roi_head see regions of their own, which nobody else has; tap '
@@ -145,19 +165,28 @@ def _regions(args: Any, _kwargs: Any, _output: Any) -> list[Tensor]:
     return [args[1]]
 
 
+def _context(head: Any, levels: Sequence[Tensor]) -> dict[str, Tensor]:
+    """What a head fuses with the features of each region: those of HTC and SCNet."""
+    semantic = {'semantic_feat': head.semantic_head(levels)[1]} if getattr(head, 'with_semantic', False) else {}
+    return {**semantic, **({'glbctx_feat': head.glbctx_head(levels)[1]} if getattr(head, 'with_glbctx', False) else {})}
+
+
 def _metas(data_samples: Sequence[Any]) -> list[dict[str, Any]]:
     return [sample.metainfo for sample in data_samples]
 
 
 def _score(head: Any, levels: Sequence[Tensor], metas: list[dict[str, Any]], rois: Tensor, base: str) -> Tensor:
-    """Class scores or box deltas (n, C) of a RoI head on given regions (n, 5), without gradient."""
+    """Class scores, box deltas (n, C) or masks of a RoI head on given regions (n, 5), without gradient."""
     # a frozen role of lower precision puts out levels of that precision, which not every RoIAlign takes
     levels = tuple(level.float() for level in levels)
     wanted = 'cls_score' if base == 'logits' else 'bbox_pred'
     with torch.no_grad(), evaluating(head):  # scoring the regions of another role must not move statistics (law 1)
+        if base == 'masks':
+            return mask_scores(head, levels, rois)
         if not isinstance(head.bbox_head, nn.ModuleList):
             return head._bbox_forward(levels, rois)[wanted]
+        context = _context(head, levels)
         if len(rois) == 0 or wanted == 'bbox_pred':
-            return head._bbox_forward(len(head.bbox_head) - 1, levels, rois)[wanted]
+            return head._bbox_forward(len(head.bbox_head) - 1, levels, rois, **context)[wanted]
         counts = [int((rois[:, 0] == index).sum()) for index in range(len(metas))]
-        return torch.cat(list(head._refine_roi(levels, rois, metas, counts)[1]))
+        return torch.cat(list(head._refine_roi(levels, rois, metas, counts, **context)[1]))

@@ -139,12 +139,13 @@ class RoleRunner:
     def _score_regions(self, outputs: Mapping[str, RoleOutput], regions: Iterable[tuple[str, Tap]]) -> None:
         """Let two-stage roles score the regions that a learner sampled, now that these are known."""
         for learner, tap in regions:
-            adapter, source, rois = self._adapters[tap.role], outputs[tap.role], outputs[learner].rois
+            adapter, source = self._adapters[tap.role], outputs[tap.role]
+            rois = outputs[learner].regions_of(tap.base)
             if not adapter.scores_regions(tap) or rois is None:
                 continue
             rows, columns = outputs[learner].area.scale_to(source.area)
             if (rows, columns) != (1.0, 1.0):
-                rois = rois * rois.new_tensor([1.0, columns, rows, columns, rows])
+                rois = rois * rois.new_tensor([1.0, columns, rows, columns, rows, 1.0][: rois.shape[1]])
             precision = self._dtype if tap.role in self._frozen else None
             with lowered(precision, rois.device):
                 source.regional[learner, tap] = adapter.score_regions(self._roles[tap.role], source, rois, tap)

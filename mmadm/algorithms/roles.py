@@ -10,7 +10,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseDataPreprocessor
 from torch import nn
 
-from mmadm.adapters import Adapter, build_adapter
+from mmadm.adapters import Adapter, build_adapter, refuse_unsuited
 from mmadm.algorithms.preprocessor import mixing_of
 from mmadm.registry import MODELS
 from mmadm.utils.config import role_model_cfg, without_pretrained
@@ -117,6 +117,7 @@ def build_roles(
 
 def _build_stock(name: str, cfg: dict[str, Any]) -> nn.Module:
     try:
+        refuse_unsuited(name, cfg)
         # ConfigDict, as a Runner would pass: stock models read `test_cfg.mode` as an attribute
         return MODELS.build(ConfigDict(cfg))
     except ConfigError as error:

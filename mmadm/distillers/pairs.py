@@ -101,7 +101,8 @@ def levels_of(edge: Edge, outputs: Outputs) -> tuple[list[Grid], list[Grid], Kin
     kind, scored = learner.taps[edge.learner].kind, source.regional.get((edge.learner.role, edge.source))
     if scored is not None:
         return mine, [Grid(level, None, source.area) for level in scored.levels], kind
-    if source.levels is not None and edge.source.base in ('logits', 'boxes') and learner.rois is None:
+    regional = source.levels is not None and edge.source.base in ('logits', 'boxes', 'masks')
+    if regional and learner.regions_of(edge.source.base) is None:
         raise ConfigError(
             f'role {edge.source.role!r} is a two-stage detector, whose {edge.source.base} belong to regions that the '
             f'learner samples, but {edge.learner.role!r} samples none; tap `feats`'

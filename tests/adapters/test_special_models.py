@@ -142,7 +142,6 @@ def test_a_student_of_the_same_kind_learns_logits(family):
 @pytest.mark.parametrize(
     ('family', 'message'),
     [
-        ('mask2former', "'student': Mask2FormerHead has no `conv_seg`, so no tap `logits`; tap `feats` or"),
         ('solo', "'student': SOLOHead has no tap `logits`: only heads with.*Tap `feats` or a module path"),
     ],
 )

@@ -103,14 +103,14 @@ def check(config: str) -> Result:
 
 def _check(role: dict[str, Any], scope: str) -> Result:
     together = _build(role, ['feats', 'logits'])
-    if isinstance(together, dict):
-        found = {at: _build(role, [at]) for at in LOSSES}
-        verdicts = {at: built if isinstance(built, dict) else _verdict('built') for at, built in found.items()}
-        model = next((built for built in found.values() if not isinstance(built, dict)), None)
-    else:
-        verdicts, model = {at: _verdict('built') for at in LOSSES}, together
-    step = _verdict('none') if model is None else _step(scope, model)
-    return {**verdicts, 'step': step}
+    if not isinstance(together, dict):
+        return {'feats': _verdict('built'), 'logits': _verdict('built'), 'step': _step(scope, together)}
+    # building takes longest: what fails with both and not with `feats` fails at `logits`
+    model = _build(role, ['feats'])
+    if not isinstance(model, dict):
+        return {'feats': _verdict('built'), 'logits': together, 'step': _step(scope, model)}
+    scores = _build(role, ['logits'])
+    return {'feats': model, 'logits': scores if isinstance(scores, dict) else _verdict('built'), 'step': _verdict('none')}
 
 
 def _build(role: dict[str, Any], taps: Sequence[str]) -> Any:
@@ -128,10 +128,6 @@ def _build(role: dict[str, Any], taps: Sequence[str]) -> Any:
 def _step(scope: str, model: Any) -> Result:
     """One training step: forward, and one backward."""
     model = revert_sync_batchnorm(model)
-    try:
-        model.init_weights()
-    except Exception as error:
-        return _verdict_on(error)
     student = model.roles.student
     for side in SIDES:
         found = _trained(scope, model, side)
