@@ -73,6 +73,7 @@ def test_networks_that_work_are_built_and_trained(zoo):
     for name in ('a_retina', 'c_fcn18'):
         found = worker.check(f'{zoo}::all/{name}.py')
         assert {at: found[at] for at in found} == {at: dict(verdict='built', reason='') for at in found}
+    assert worker.check(f'{zoo}::all/c_fcn18.py', steps=False)['step'] == dict(verdict='none', reason='')
 
 
 def test_what_is_refused_at_one_tap_is_still_tried_at_the_other(zoo, tmp_path):
@@ -96,8 +97,8 @@ def test_what_is_done_is_not_done_again_unless_its_verdict_is_asked_for(zoo, tmp
     out, checked = tmp_path / 'zoo.jsonl', []
 
     class Noted:
-        def __init__(self, limit):
-            assert limit == 7
+        def __init__(self, limit, steps):
+            assert limit == 7 and steps
 
         def check(self, config):
             checked.append(config.partition('all/')[2])

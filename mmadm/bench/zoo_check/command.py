@@ -32,6 +32,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument('--toolboxes', nargs='+', default=['mmseg', 'mmdet'])
     run.add_argument('--only', default='', help='regular expression that a config must match')
     run.add_argument('--again', nargs='+', default=[], metavar='VERDICT', help='also those with a verdict, like error')
+    run.add_argument('--build-only', action='store_true', help='no training steps: a third of the time')
     run.add_argument('--limit', type=float, default=120.0, help='seconds for one kind')
     run.add_argument('--out', type=Path, default=Path('work_dirs/zoo.jsonl'))
     table = commands.add_parser('table', help='markdown of a file')
@@ -46,20 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(markdown(newest(read_json_lines(args.file))), markup=False, soft_wrap=True, highlight=False)
         return 0
     kinds = [kind for toolbox in args.toolboxes for kind in kinds_of(toolbox) if re.search(args.only, kind.config)]
-    run(kinds, args.out, args.limit, args.again)
+    run(kinds, args.out, Worker(args.limit, not args.build_only), args.again)
     known = {kind.config for kind in kinds}
     records = [record for record in newest(read_json_lines(args.out)) if record['config'] in known]
     console.print(markdown(records), markup=False, soft_wrap=True, highlight=False)
     return int(any(record[at]['verdict'] == 'error' for record in records for at in ('feats', 'logits', 'step')))
 
 
-def run(kinds: Sequence[Kind], out: Path, limit: float, again: Sequence[str] = ()) -> None:
+def run(kinds: Sequence[Kind], out: Path, worker: Worker, again: Sequence[str] = ()) -> None:
     """Check kinds of networks.
 
     Args:
         kinds: Those of which ``out`` has no line are checked.
         out: JSON-lines file that grows by one line for each.
-        limit: Seconds for one.
+        worker: Checks them; is closed at the end.
         again: Verdicts with which kinds are checked once more.
     """
     done = {
@@ -68,7 +69,6 @@ def run(kinds: Sequence[Kind], out: Path, limit: float, again: Sequence[str] = (
         if not {record[at]['verdict'] for at in ('feats', 'logits', 'step')} & set(again)
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    worker = Worker(limit)
     try:
         for kind in track([kind for kind in kinds if kind.config not in done], 'Networks', console=console):
             result = worker.check(kind.config)

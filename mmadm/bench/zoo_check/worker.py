@@ -34,10 +34,12 @@ class Worker:
 
     Args:
         limit: Seconds for one config.
+        steps: Whether a network makes a training step once it is built, which takes most of the time.
     """
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, steps: bool = True) -> None:
         self._limit = limit
+        self._steps = steps
         self._process: Any = None
         self._pipe: Any = None
 
@@ -49,7 +51,7 @@ class Worker:
         """
         self._start()
         began = time.monotonic()
-        self._pipe.send(config)
+        self._pipe.send((config, self._steps))
         try:
             if self._pipe.poll(self._limit):
                 result: Result = self._pipe.recv()
@@ -82,15 +84,17 @@ class Worker:
         self._pipe.recv()
 
 
-def check(config: str) -> Result:
-    """Build student and teacher of one config, with a loss at each tap, and make a training step at ``feats``.
+def check(config: str, steps: bool = True) -> Result:
+    """Build student and teacher of one config, with a loss at each tap, and make a training step.
 
     Args:
         config: ``pkg::path``.
+        steps: Whether to make that step.
 
     Returns:
         For ``feats``, ``logits`` and ``step`` a dict with ``verdict``: ``built``, ``refused`` (by a sentence of mmadm),
-        ``error``, or of a step ``stock`` (the network alone fails on the made-up batch, too); and with ``reason``.
+        ``error``, or of a step ``stock`` (the network alone fails on the made-up batch, too) or ``none``; and with
+        ``reason``.
     """
     try:
         role = without_pretrained(role_model_cfg(dict(cfg=config)))  # no weights are looked at, so none are loaded
@@ -98,19 +102,22 @@ def check(config: str) -> Result:
         return {at: _verdict_on(error) for at in (*LOSSES, 'step')}
     scope = role.get('_scope_', config.partition('::')[0])
     with DefaultScope.overwrite_default_scope(scope):
-        return _check(role, scope)
+        verdicts, model = _built(role)
+        return {**verdicts, 'step': _step(scope, model) if model is not None and steps else _verdict('none')}
 
 
-def _check(role: dict[str, Any], scope: str) -> Result:
+def _built(role: dict[str, Any]) -> tuple[Result, Any]:
+    """The verdicts on both taps, and a model with as many of them as are built."""
+    good = _verdict('built')
     together = _build(role, ['feats', 'logits'])
     if not isinstance(together, dict):
-        return {'feats': _verdict('built'), 'logits': _verdict('built'), 'step': _step(scope, together)}
+        return {'feats': good, 'logits': good}, together
     # building takes longest: what fails with both and not with `feats` fails at `logits`
     model = _build(role, ['feats'])
     if not isinstance(model, dict):
-        return {'feats': _verdict('built'), 'logits': together, 'step': _step(scope, model)}
+        return {'feats': good, 'logits': together}, model
     scores = _build(role, ['logits'])
-    return {'feats': model, 'logits': scores if isinstance(scores, dict) else _verdict('built'), 'step': _verdict('none')}
+    return {'feats': model, 'logits': scores if isinstance(scores, dict) else good}, None
 
 
 def _build(role: dict[str, Any], taps: Sequence[str]) -> Any:
@@ -181,7 +188,7 @@ def _serve(pipe: Any) -> None:
     pipe.send('ready')
     while True:
         try:
-            config: str = pipe.recv()
+            config, steps = pipe.recv()
         except EOFError:
             return
-        pipe.send(check(config))
+        pipe.send(check(config, steps))
