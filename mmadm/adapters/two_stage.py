@@ -74,7 +74,8 @@ class TwoStageAdapter(Adapter):
             losses = model(inputs, data_samples, mode='loss')
         maps, sampled = collected.pop(levels), collected.pop(regions)
         rois = sampled[0] if sampled else maps[0].new_zeros(0, 5)
-        mask_rois = with_classes(*(collected.pop(tap) for tap in positive), maps[0]) if masks else None
+        found_positive = [collected.pop(tap) for tap in positive]
+        mask_rois = with_classes(found_positive[0], found_positive[1], maps[0]) if masks else None
         if not sampled:  # a cascade ends its loss at a stage that gets no region
             score = partial(_score, model.roi_head, maps, _metas(data_samples), rois)
             collected.update({tap: [score(tap.base)] for tap in taps if self.scores_regions(tap)})
