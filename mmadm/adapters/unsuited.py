@@ -20,11 +20,10 @@ _REASONS = {
 }
 
 
-def refuse_unsuited(name: str, cfg: Mapping[str, Any]) -> None:
+def refuse_unsuited(cfg: Mapping[str, Any]) -> None:
     """Refuse a network that is no role before it is built.
 
     Args:
-        name: The role's name.
         cfg: Config of its model.
 
     Raises:
@@ -35,4 +34,4 @@ def refuse_unsuited(name: str, cfg: Mapping[str, Any]) -> None:
         made = registry.get(kind) if isinstance(kind, str) else kind
     for base in getattr(made, '__mro__', ()):
         if base.__name__ in _REASONS and base.__module__.startswith('mmdet.'):
-            raise ConfigError(f'model.roles.{name}: {type_name(kind or "")} {_REASONS[base.__name__]}')
+            raise ConfigError(f'{type_name(kind or "")} {_REASONS[base.__name__]}')

@@ -117,7 +117,7 @@ def build_roles(
 
 def _build_stock(name: str, cfg: dict[str, Any]) -> nn.Module:
     try:
-        refuse_unsuited(name, cfg)
+        refuse_unsuited(cfg)
         # ConfigDict, as a Runner would pass: stock models read `test_cfg.mode` as an attribute
         return MODELS.build(ConfigDict(cfg))
     except ConfigError as error:
