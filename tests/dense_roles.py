@@ -1,9 +1,10 @@
-"""Roles with the maps of a published case, as a single-stage detector with box distributions would give them."""
+"""Single-stage detectors: with the maps of a published case, or with heads that one can look into."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import tiny_det
 import torch
 from mmengine.registry import DefaultScope
 from role_outputs import role_outputs
@@ -58,3 +59,25 @@ def published(case, classes=3):
     outputs['student'] = replace(outputs['student'], targets=lambda: targets)
     head = dense_head(distribution_head(channels // 4))
     return outputs, {role: RoleFacts(output, dense=head) for role, output in outputs.items()}
+
+
+def with_convs(family, convs=2, width=4, **head):
+    """Config of a detector with several convolutions in each branch of its head."""
+    cfg = tiny_det.detector(family, width)
+    cfg['bbox_head'].update(stacked_convs=convs, **head)
+    return cfg
+
+
+def crosskd(family='retinanet', roles=None, frozen=('teacher',), **options):
+    """A model with CrossKD behind the first convolution, whose heads tell classes apart."""
+    roles = roles or dict(student=with_convs(family), teacher=with_convs(family, width=8))
+    model = tiny_det.distillation(
+        roles=roles, frozen=list(frozen), distillers=[{'type': 'CrossKD', 'start': 1, **options}]
+    )
+    for role in roles:  # as if trained: at the start a class has the score 0.01 everywhere
+        for name, parameter in model.roles[role].bbox_head.named_parameters():
+            if parameter.dim() == 4:
+                torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
+            elif parameter.dim() == 1 and 'gn' not in name:
+                torch.nn.init.zeros_(parameter)
+    return model

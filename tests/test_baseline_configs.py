@@ -22,6 +22,7 @@ PAIRS = {
     '_pspnet_r101-d8_r18-d8_4xb2-80k_cityscapes-512x1024': ('kd', 'dkd', 'cwd', 'dist', 'mgd', 'at', 'fitnet'),
     '_retinanet_r101_r50_fpn_1x_coco': ('kd', 'cwd', 'pkd', 'dist', 'mgd', 'at', 'fitnet'),
 }
+CROSSKD = {'loss_crosskd_classification', 'loss_crosskd_boxes'}
 #: Methods with a distiller of their own, by pair, and what each logs
 OWN = {
     '_pspnet_r101-d8_r18-d8_4xb2-80k_cityscapes-512x1024': {
@@ -31,10 +32,14 @@ OWN = {
     '_retinanet_r101_r50_fpn_1x_coco': {
         'fgd': {'loss_fgd_foreground', 'loss_fgd_background', 'loss_fgd_attention', 'loss_fgd_relation'},
         'reviewkd': {'loss_reviewkd'},
+        'crosskd': CROSSKD,
     },
+    '_fcos_r101_r50-caffe_fpn_gn-head_1x_coco': {'crosskd': CROSSKD},
+    '_atss_r101_r50_fpn_1x_coco': {'crosskd': {*CROSSKD, 'loss_crosskd_centerness'}},
     '_gfl_r101_r50_fpn_1x_coco': {
         'bckd': {'loss_bckd_cls', 'loss_bckd_boxes'},
         'ld': {'loss_ld_positives', 'loss_ld_region', 'loss_ld_classification'},
+        'crosskd': CROSSKD,
     },
 }
 TRANSFERS = [method + pair for pair, methods in PAIRS.items() for method in methods]
@@ -72,6 +77,8 @@ def built(cfg: Config) -> torch.nn.Module:
     """The config's model with small roles."""
     for name, role in cfg.model.roles.items():
         cfg.model.roles[name] = small(role, dict(student=4, teacher=8)[name])
+        if 'mmadm.CrossKD' in [distiller.type for distiller in cfg.model.distillers]:
+            cfg.model.roles[name].bbox_head.stacked_convs = 4  # it looks into the head
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -120,7 +127,11 @@ def test_a_step_trains_the_roles_that_learn(name):
     model = built(cfg)
     wrapper = cfg.optim_wrapper.to_dict()
     constructor = wrapper.pop('constructor', 'DefaultOptimWrapperConstructor')
-    optimiser = OPTIM_WRAPPER_CONSTRUCTORS.build(dict(type=constructor, optim_wrapper_cfg=wrapper))(model)
+    paramwise = wrapper.pop('paramwise_cfg', None)
+    builder = OPTIM_WRAPPER_CONSTRUCTORS.build(
+        dict(type=constructor, optim_wrapper_cfg=wrapper, paramwise_cfg=paramwise)
+    )
+    optimiser = builder(model)
     levels = []
     for distiller in model.distillers.values() if name in TRANSFERS else ():
         distiller.loss.register_forward_hook(lambda _module, _inputs, output: levels.append(output))

@@ -146,7 +146,7 @@ SUITES: dict[str, dict[str, str]] = {
         f'retinanet_r50_{RETINANET}',
         f'retinanet_r101_{RETINANET}',
         f'retinanet_r101_r50_{RETINANET}',
-        baselines='dml kd cwd dist mgd pkd at fitnet fgd reviewkd',
+        baselines='dml kd cwd dist mgd pkd at fitnet fgd reviewkd crosskd',
         adm='adm',
         kdcl='kdcl kdcl_adm',
         switokd='switokd switokd_adm',

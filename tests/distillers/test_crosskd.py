@@ -8,31 +8,13 @@ import pytest
 import tiny_det
 import torch
 import torch.nn.functional as F
+from dense_roles import crosskd, with_convs
 from role_outputs import run_roles
 
 from mmadm.distillers.crosskd import PUBLISHED
 from mmadm.structures import Step
 
 FAMILIES = ('retinanet', 'fcos', 'fcos_norm', 'atss', 'gfl')
-CROSSKD = dict(type='CrossKD', start=1)
-
-
-def with_convs(family, convs=2, width=4, **head):
-    cfg = tiny_det.detector(family, width)
-    cfg['bbox_head'].update(stacked_convs=convs, **head)
-    return cfg
-
-
-def crosskd(family='retinanet', roles=None, frozen=('teacher',), **options):
-    roles = roles or dict(student=with_convs(family), teacher=with_convs(family, width=8))
-    model = tiny_det.distillation(roles=roles, frozen=list(frozen), distillers=[{**CROSSKD, **options}])
-    for role in roles:  # as if trained: at the start a class has the score 0.01 everywhere
-        for name, parameter in model.roles[role].bbox_head.named_parameters():
-            if parameter.dim() == 4:
-                torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
-            elif parameter.dim() == 1 and 'gn' not in name:
-                torch.nn.init.zeros_(parameter)
-    return model
 
 
 def batch_of_two():
@@ -196,3 +178,56 @@ def test_what_lies_beyond_an_image_does_not_count(family):
             feature[1, :, 11:] = 1e3
     for key, value in distiller(outputs, Step()).losses.items():
         torch.testing.assert_close(value, losses[key], rtol=1e-5, atol=1e-7)
+
+
+def test_a_narrower_student_learns_connectors_and_exports_none():
+    roles = dict(student=with_convs('gfl', in_channels=32, feat_channels=16), teacher=with_convs('gfl', width=8))
+    model = crosskd('gfl', roles, connector=dict(type='Connector'))
+    connectors = model.connectors['crosskd']
+    assert set(connectors) == {f'{branch}_{level}' for branch in ('cls', 'reg') for level in range(5)}
+    assert {tuple(part.weight.shape[:2]) for part in connectors.values()} == {(32, 16)}
+    sum(losses_of(model, tiny_det.batch()).values()).backward()
+    assert all(part.weight.grad.any() for part in connectors.values())
+    assert set(model.owned_by('student').connectors) == {f'crosskd_{key}' for key in connectors}
+    # asked for where none is needed: nothing that is written is ignored
+    same = crosskd('gfl', connector=dict(type='Connector'), boxes=0.0)
+    assert set(same.connectors['crosskd']) == {f'cls_{level}' for level in range(5)}
+
+
+@pytest.mark.parametrize(
+    ('weights', 'keys'),
+    [
+        (dict(boxes=0.0, centerness=0.0), {'classification'}),
+        (dict(classification=0.0, centerness=0.0), {'boxes'}),
+        (dict(classification=0.0, boxes=0.0), {'centerness'}),
+        (dict.fromkeys(('classification', 'boxes', 'centerness'), 0.0), set()),
+    ],
+)
+def test_only_what_has_a_weight_is_computed(weights, keys):
+    assert set(losses_of(crosskd('atss', **weights), tiny_det.batch())) == keys
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_start_and_weights_are_those_published_for_the_teachers_head(family):
+    roles = {name: with_convs(family, 4) for name in ('student', 'teacher')}
+    model = tiny_det.distillation(roles=roles, frozen=['teacher'], distillers=[dict(type='CrossKD')])
+    distiller, fcos = model.distillers['crosskd'], family.startswith('fcos')
+    assert distiller.start == (2 if fcos else 3)
+    wanted = (0.4, 0.75, 0) if fcos else (1, 4 if family == 'gfl' else 1, family == 'atss')
+    assert tuple(distiller.weights.values()) == wanted
+    assert {tap.base for tap in distiller.taps()['student']} == {
+        'logits', *(f'bbox_head.{branch}_convs.{1 if fcos else 2}' for branch in ('cls', 'reg'))
+    }  # fmt: skip
+
+
+def test_from_the_neck_on_features_go_through_the_whole_head_unrectified():
+    model = crosskd('retinanet', start=0)
+    done = model.data_preprocessor(batch_of_two(), True)
+    outputs, distiller = run_roles(model, done), model.distillers['crosskd']
+    (found,) = {tap.base for tap in distiller.taps()['student']} - {'logits'}
+    assert found == 'feats'
+    features = distiller._features('cls', outputs, Step())
+    assert all((level < 0).any() for level in features)
+    (tap,) = (tap for tap in outputs['teacher'].taps if tap.base == 'feats')
+    for level, other in zip(features, outputs['teacher'].taps[tap].levels, strict=True):
+        torch.testing.assert_close(level.mean(dim=(0, 2, 3)), other.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
