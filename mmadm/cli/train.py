@@ -118,6 +118,9 @@ def choose_checkpoint(cfg: Config, resume: str | None) -> Path | None:
     checkpoint = read_checkpoint(path, RESUMABLE)
     if 'config' in checkpoint['meta']:
         raise CheckpointError(f'{path} holds meta.config, a text that mmengine would run as Python code on resume')
+    for key in ('iter', 'epoch'):
+        if not isinstance(checkpoint['meta'].get(key), int):
+            raise CheckpointError(f'{path}: its meta.{key} is {checkpoint["meta"].get(key)!r}, not a number')
     forget_lost_files(cfg, checkpoint['state_dict'])
     # without a seed the Runner would draw one and shuffle the data by it before it looks into the checkpoint
     if cfg.get('randomness', {}).get('seed') is None:

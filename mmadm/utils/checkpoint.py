@@ -47,13 +47,23 @@ def read_checkpoint(path: str | Path, needed: Iterable[str] = ('meta', 'state_di
         checkpoint: dict[str, Any] = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
     except Exception as error:  # torch, zipfile and pickle each raise their own kind
         raise CheckpointError(f'{path} {why_unreadable(error, str(path))}') from error
+    needed = list(needed)
     lacking = [key for key in needed if not isinstance(checkpoint, Mapping) or key not in checkpoint]
     if lacking:
         hint = ''
         if 'optimizer' in lacking:
             hint = '; training can only go on from a full checkpoint (iter_N.pth), this one fits `load_from`'
         raise CheckpointError(f'{path} holds no {" and no ".join(map(repr, lacking))}{hint}')
+    for key in needed:
+        entry, tensors = checkpoint[key], key == 'state_dict'
+        if not isinstance(entry, Mapping) or (tensors and not all(map(_is_weight, entry.items()))):
+            kind = 'tensors by name' if tensors else 'a dict'
+            raise CheckpointError(f'{path}: its {key!r} is not {kind}, so it is no checkpoint of a training')
     return checkpoint
+
+
+def _is_weight(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def write_atomically(data: bytes, path: str | Path) -> None:

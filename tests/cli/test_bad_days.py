@@ -147,6 +147,10 @@ class TestConfigsInCheckpoints:
         assert 'theirs.pth holds meta.config' in refused(capsys, training(folder, tmp_path, '--resume', theirs))
         assert not (tmp_path / 'trap').exists()
 
+    def test_a_resume_needs_an_iteration(self, folder, tmp_path, capsys):
+        theirs = self.with_meta(folder, tmp_path, iter='two')
+        assert "meta.iter is 'two', not a number" in refused(capsys, training(folder, tmp_path, '--resume', theirs))
+
     @pytest.mark.parametrize('option', ['--config-out', '--onnx'])
     def test_an_export_does_not_run_one(self, folder, tmp_path, capsys, option):
         theirs = self.with_meta(folder, tmp_path, cfg=f'model = open({str(tmp_path / "trap")!r}, "w")')

@@ -180,6 +180,15 @@ class TestReading:
         with pytest.raises(CheckpointError, match=r"no 'message_hub' and no 'optimizer'; .*full checkpoint"):
             read_checkpoint(tmp_path / 'a.pth', RESUMABLE)
 
+    @pytest.mark.parametrize(
+        ('key', 'entry'),
+        [('meta', 'a'), ('state_dict', [1]), ('state_dict', {'a': 'b'}), ('state_dict', {1: torch.zeros(1)})],
+    )
+    def test_what_is_no_checkpoint_of_a_training_is_named(self, tmp_path, key, entry):
+        write_checkpoint({'meta': {}, 'state_dict': {}, key: entry}, tmp_path / 'a.pth')
+        with pytest.raises(CheckpointError, match=rf"a\.pth: its '{key}' is not"):
+            read_checkpoint(tmp_path / 'a.pth')
+
     def test_how_many_tensors_do_not_fit_is_said(self):
         model = torch.nn.Linear(2, 3)
         own = model.state_dict()

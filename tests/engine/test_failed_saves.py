@@ -44,7 +44,7 @@ def test_a_crash_while_writing_leaves_the_former_checkpoint(data, tmp_path, monk
     assert newest_checkpoint(tmp_path) == tmp_path / 'iter_2.pth'
 
 
-@pytest.mark.parametrize('best', ['student/mIoU', 'auto', ['student/mIoU', 'student/aAcc']])
+@pytest.mark.parametrize('best', ['auto', ['student/mIoU', 'student/aAcc']])
 def test_a_best_checkpoint_that_the_newest_does_not_know_of_yet_counts(data, tmp_path, monkeypatch, best):
     cfg = role_config(data, iterations=4)
     cfg.default_hooks.checkpoint.update(max_keep_ckpts=1, save_best=best, rule='greater')
