@@ -1,0 +1,83 @@
+"""Runs something in a forked process, which has imported everything, with its output in a file and a time limit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Attributes:
+        code: Its exit code, negative for a signal; None if it had to be stopped.
+        output: What it wrote.
+    """
+
+    code: int | None
+    output: str
+
+    @property
+    def sentence(self) -> str:
+        """Its last line if that is one of our errors, else nothing."""
+        last = self.output.strip().splitlines()[-1:] or ['']
+        return last[0] if self.code in (1, 2) and last[0].startswith('error: ') else ''
+
+    @property
+    def raw(self) -> str:
+        """The last line of a traceback that ended it, or that it hung; nothing if all is well."""
+        if self.code is None:
+            return 'hangs: ' + ' | '.join(self.output.strip().splitlines()[-2:])
+        if self.code == 0 or self.sentence:
+            return ''
+        lines = self.output.strip().splitlines()
+        return f'code {self.code}: ' + ' | '.join(line for line in lines[-3:] if line.strip())[:600]
+
+
+def run(work: Callable[[], object], log: Path, limit: float) -> Ended:
+    """Do some work in a process of its own; whatever it started is killed at the end.
+
+    Args:
+        work: What to do.
+        log: File for its output.
+        limit: Seconds.
+    """
+    process = multiprocessing.get_context('fork').Process(target=_child, args=(work, log))
+    process.start()
+    process.join(limit)
+    hung = process.is_alive()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.join()
+    return Ended(None if hung else process.exitcode, log.read_text(errors='replace'))
+
+
+def _child(work: Callable[[], object], log: Path) -> None:
+    os.setsid()
+    with log.open('wb') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout, sys.stderr = (open(number, 'w', buffering=1, closefd=False) for number in (1, 2))
+    cv2.setNumThreads(0)
+    code = 0
+    try:
+        work()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 70
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
