@@ -18,8 +18,16 @@ from mmengine.device import get_device
 from mmadm.utils.config import read_config, resolve_config
 from mmadm.utils.errors import CheckpointError, ConfigError, NonFiniteLossError
 
-#: Errors of a disk that is full, over its quota or read-only
-_NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+#: Errors of a disk that is full, over its quota or read-only, and of a folder in the place of a file
+_NOT_WRITABLE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+}
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from mmadm.cli import distill, export, test, train, visualize  # noqa: E402
 from mmadm.utils.checkpoint import read_checkpoint  # noqa: E402
 
 OUT = ROOT / 'benchmarks' / 'campaigns' / 'files_of_others.json'
-LIMIT, MEMORY = 120, 12 << 30
+LIMIT, MEMORY = 300, 12 << 30
 console = Console()
 
 

@@ -85,6 +85,15 @@ def test_a_full_disk_is_one_sentence_and_the_training_goes_on_when_there_is_room
     assert newest_checkpoint(tmp_path).name == 'iter_4.pth'
 
 
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, capsys):
+    def write() -> None:
+        with one_line_errors():
+            (tmp_path / 'last_checkpoint').write_text('')
+
+    (tmp_path / 'last_checkpoint').mkdir()
+    assert f'{tmp_path}/last_checkpoint: Is a directory' in refused(capsys, write)
+
+
 def test_other_errors_of_the_system_keep_their_traceback():
     for error in (
         FileNotFoundError(2, 'No such file'),
