@@ -20,10 +20,11 @@ PIP_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/n
 export PIP_FIND_LINKS := $(strip $(PIP_FIND_LINKS) ../shared/wheels)
 endif
 
-.PHONY: help install demo test extras lint weights campaign
+.PHONY: help install demo demo-teacher test extras lint weights campaign
 
 help:
-	@echo 'make demo     train plain, DML and ADM on generated streets; prints a table, writes work_dirs/demo/report.html'
+	@echo 'make demo     distil a small network on generated streets: a table and a picture in minutes'
+	@echo 'make demo FULL=1  more methods and detectors, too: a report in half an hour'
 	@echo 'make test     run the tests'
 	@echo 'make extras   put MMPretrain and timm into .extras, for the tests that need them'
 	@echo 'make lint     ruff and mypy'
@@ -39,8 +40,13 @@ $(PY):
 install: $(PY)
 	@$(INSTALL)
 
+# FULL: compare more methods, and detectors, too
 demo: install
-	$(PY) tools/demo.py
+	$(PY) tools/demo.py $(if $(FULL),--full)
+
+# makes mmadm/demo/teacher.pth anew
+demo-teacher: $(PY)
+	$(PY) -m mmadm.demo.teacher_command
 
 # the tests of classifiers and foundation models are skipped without it
 extras: .extras

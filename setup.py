@@ -68,7 +68,7 @@ if __name__ == '__main__':
         license='Apache-2.0',
         license_files=['LICENSE'],
         packages=find_packages(include=['mmadm', 'mmadm.*']),
-        package_data={'mmadm': ['**/*.html', '**/*.j2']},
+        package_data={'mmadm': ['**/*.html', '**/*.j2', 'demo/teacher.pth']},
         entry_points={'console_scripts': ['mmadm = mmadm.cli.main:main']},
         python_requires='>=3.10',
         install_requires=REQUIRES,

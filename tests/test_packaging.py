@@ -83,6 +83,11 @@ def test_the_wheel_carries_configs_tools_and_the_index(source, wheel):
     assert not (source / 'mmadm/.mim').exists() and not (ROOT / 'mmadm/.mim').exists()
 
 
+def test_the_wheel_carries_the_weights_of_the_demos_teacher(wheel):
+    with ZipFile(wheel) as archive:
+        assert archive.read('mmadm/demo/teacher.pth') == (ROOT / 'mmadm/demo/teacher.pth').read_bytes()
+
+
 def test_an_installed_wheel_finds_its_configs_from_anywhere(wheel, tmp_path):
     venv.create(tmp_path / 'env')
     python = tmp_path / 'env/bin/python'

@@ -47,24 +47,34 @@ def plan(
     unknown = [method for method in methods if method not in SUITES[suite]]
     if unknown:
         raise ConfigError(f'--methods: {suite} has no {unknown[0]!r}; {near_matches(unknown[0], SUITES[suite])}')
-    known = {}
+    by_method = {}
     for method in methods:
         config = SUITES[suite][method]
         options = (*method_options(suite, method, load_config(config, ()), budget), *further)
-        cfg = load_config(config, options)
-        unit = 'epochs' if 'max_epochs' in cfg.train_cfg else 'iterations'
-        length = cfg.train_cfg['max_epochs' if unit == 'epochs' else 'max_iters']
-        known[method] = {'options': options, 'length': length, 'unit': unit, **describe(method, cfg)}
-        known[method]['facts']['budget'] = budget
+        by_method[method] = plan_method(suite, method, config, options, seeds, out)
+        for job in by_method[method]:
+            job.facts['budget'] = budget
+    return [job for jobs in zip(*by_method.values(), strict=True) for job in jobs]
+
+
+def plan_method(
+    suite: str, method: str, config: str, options: Sequence[str], seeds: Sequence[int], out: Path
+) -> list[Job]:
+    """The runs of one method, a run for each seed.
+
+    Args:
+        suite: What the records call the suite.
+        method: What they call the method.
+        config: Its config, below the root of the project or absolute.
+        options: ``--cfg-options``.
+        seeds: Seeds.
+        out: Folder of the suite.
+    """
+    cfg = load_config(config, options)
+    unit = 'epochs' if 'max_epochs' in cfg.train_cfg else 'iterations'
+    length = cfg.train_cfg['max_epochs' if unit == 'epochs' else 'max_iters']
+    known = {'options': tuple(options), 'length': length, 'unit': unit, **describe(method, cfg)}
     return [
-        Job(
-            suite=suite,
-            method=method,
-            seed=seed,
-            config=SUITES[suite][method],
-            work_dir=out / method / f'seed{seed}',
-            **known[method],
-        )
+        Job(suite=suite, method=method, seed=seed, config=config, work_dir=out / method / f'seed{seed}', **known)
         for seed in seeds
-        for method in methods
     ]

@@ -19,6 +19,7 @@ VERBS = {
     'visualize': ('mmadm.cli.visualize', 'draw predictions and what the distillers see'),
     'report': ('mmadm.cli.report', 'write a page about one training'),
     'doctor': ('mmadm.cli.doctor', 'check the installation, or what a config would do'),
+    'demo': ('mmadm.cli.demo', 'distil a small network on generated streets, and show what it gained'),
     'benchmark': ('mmadm.bench.command', 'train and compare the methods of a suite'),
 }
 

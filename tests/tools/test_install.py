@@ -1,6 +1,7 @@
 """Installing into an environment adds what is missing, keeps what is there and never mixes the two stacks."""
 
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -130,6 +131,12 @@ def test_every_target_uses_the_stack_and_its_environment(arguments, stack, folde
         assert steps[0][:4] == [f'{folder}/bin/python', 'tools/install.py', '--stack', stack]
         assert all(f'{folder}/bin/python' in step for step in steps)
         assert len(steps) > 1 or target == 'install'
+
+
+def test_the_long_demo_is_asked_for_by_full(repo_root):
+    for words, options in ([], []), (['FULL=1'], ['--full']):
+        (step,) = re.findall('^.*tools/demo.py.*$', make('-n', 'demo', *words, repo_root=repo_root).stdout, re.M)
+        assert step.split() == ['.venv/bin/python', 'tools/demo.py', *options]
 
 
 @pytest.mark.parametrize('stack', ['', 'mmrazor', 'openmmlab onedl'])

@@ -1,4 +1,4 @@
-"""What makes the demo's comparison fair, and how it treats old runs. `make demo` itself takes minutes: no test."""
+"""What makes the comparison of `make demo FULL=1` fair, and how it treats old runs. It takes too long for a test."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from rich.console import Console
 from tiny_runs import ROOT
 
 from mmadm.bench.suites import SUITES
-from mmadm.demo import command
+from mmadm.demo import suite
 
 METHODS = ('student', 'dml', 'adm', 'student_det', 'adm_det')
 PAIRS = [('student', 'dml'), ('student', 'adm'), ('student_det', 'adm_det')]
@@ -35,8 +35,8 @@ def test_mutual_learning_and_adm_share_the_teacher(configs):
     assert configs['dml'].model.roles == configs['adm'].model.roles
 
 
-def test_the_demo_runs_its_whole_suite():
-    assert set(command.METHODS) == set(SUITES['demo']) == set(METHODS)
+def test_the_whole_suite_is_run():
+    assert set(suite.METHODS) == set(SUITES['demo']) == set(METHODS)
 
 
 def test_runs_of_a_changed_config_are_removed_and_no_others(tmp_path):
@@ -47,7 +47,7 @@ def test_runs_of_a_changed_config_are_removed_and_no_others(tmp_path):
         if written:
             (work_dir / 'config.sha').write_text(written)
         jobs.append(SimpleNamespace(work_dir=work_dir, facts={'config_sha': 'new'}))
-    command.remove_outdated(jobs)
+    suite.remove_outdated(jobs)
     assert [job.work_dir.exists() for job in jobs] == [False, True, True]
 
 
@@ -60,7 +60,7 @@ def test_the_table_says_what_the_figures_are_not(capsys):
         method='adm_det', seed=0, metric='AP', val={'student': 12.5}, test={}, time=0.25, memory=600.0,
         further={'AP50': {'val': {'student': 30.5}, 'test': {}}}, parameters={'student': 90210},
     )  # fmt: skip
-    command.show([record, detector], Console(width=120))
+    suite.show([record, detector], Console(width=120))
     shown = capsys.readouterr().out
     for text in ('adm', '41.50', '44.25', '0.123', '195,835', 'not Cityscapes results'):
         assert text in shown

@@ -1,16 +1,9 @@
-"""The demo: draw streets, train segmentation and detection students on them, make the tables and the report.
-
-A plain student, mutual learning and ADM for segmentation, a plain student and ADM for detection.
-
-Everything goes to ``work_dirs/demo``. A second start goes on where the first was stopped, or only shows the results.
-"""
+"""The long demo: mutual learning, ADM and plain students for segmentation and detection, and a report on them."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +18,6 @@ from mmadm.bench.report import report
 from mmadm.bench.suites import NOTES, ROOT
 from mmadm.bench.tables import table
 from mmadm.demo import make_streets_command
-from mmadm.utils.cli import one_line_errors
 
 # the long trainings first: they fill both cores, the short ones fit in behind them
 METHODS = ('adm', 'dml', 'adm_det', 'student', 'student_det')
@@ -58,26 +50,26 @@ def show(records: Sequence[Record], console: Console) -> None:
     console.print(note, style='italic')
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='where everything goes')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='passed on to every training')
-    args = parser.parse_args(arguments)
-    console, start = Console(), time.monotonic()
+def run_suite(work_dir: Path, options: Sequence[str], console: Console) -> list[str]:
+    """Draw the streets, run what is not done yet, make the tables and the report.
+
+    Args:
+        work_dir: Where everything goes.
+        options: ``--cfg-options`` of every training.
+        console: Where progress and tables go.
+
+    Returns:
+        One message per run that failed; with any, there is no report.
+    """
     # the configs read it, here and in the training processes
-    os.environ['MMADM_DATA'] = str(args.work_dir / 'data')
-    with one_line_errors():
-        make_streets_command.main([str(args.work_dir / 'data' / 'streets')])
-        jobs = plan('demo', METHODS, [0], 'full', args.work_dir, args.cfg_options)
-        remove_outdated(jobs)
-        failures = run_jobs(jobs, Launcher(ROOT, threads=1), args.work_dir, 2, console)
-        for failure in failures:
-            console.print(failure, style='red', markup=False, soft_wrap=True)
-        if failures:
-            return 1
+    os.environ['MMADM_DATA'] = str(work_dir / 'data')
+    make_streets_command.main([str(work_dir / 'data' / 'streets')])
+    jobs = plan('demo', METHODS, [0], 'full', work_dir, options)
+    remove_outdated(jobs)
+    failures = run_jobs(jobs, Launcher(ROOT, threads=1), work_dir, 2, console)
+    if not failures:
         with console.status('Drawing the report'):
-            records, target = report(args.work_dir)
+            records, target = report(work_dir)
         show(records, console)
-        console.print(f'report: {target}  ({time.monotonic() - start:.0f} s in all)')
-    return 0
+        console.print(f'report: {target}', markup=False, soft_wrap=True)
+    return failures

@@ -1,0 +1,86 @@
+"""What the demo shows in the end: scores of the plain and the distilled student, and their predictions."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from rich.table import Table
+from scipy.stats import t
+
+from mmadm.bench.finished_runs import FinishedRun, predict, right_pixels, truth
+from mmadm.bench.pictures import paint
+from mmadm.bench.records import Record
+from mmadm.bench.tables import differences, spread, summarise
+from mmadm.visualization.overlay import rgb_image, spread_indices
+
+PLAIN, DISTILLED = 'student', 'distilled'
+_IMAGES = 4
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean of paired differences with the 95 % interval of Student's t; the mean alone if there is one value."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f'{mean:+.1f}'
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return f'{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]'
+
+
+def score_table(records: Sequence[Record]) -> Table:
+    """A row for each network, and by how many points the distilled student is better.
+
+    Args:
+        records: Result records of ``PLAIN`` and ``DISTILLED`` runs, of one or more seeds each.
+    """
+    rows = {row.method: row for row in summarise(records)}
+    plain, distilled = rows[PLAIN], rows[DISTILLED]
+    seeds = len(plain.seeds)
+    printed = Table()
+    for title in ('network', 'parameters', 'mIoU', f'gain{" [95 % interval]" if seeds > 1 else ""}'):
+        printed.add_column(title, justify='left' if title == 'network' else 'right')
+    gain = interval(differences(distilled, plain))
+    printed.add_row('student, plain', f'{plain.parameters["student"]:,}', spread(plain.main, 1), '')
+    printed.add_row('student, distilled', f'{distilled.parameters["student"]:,}', spread(distilled.main, 1), gain)
+    teacher = distilled.scores['mIoU'].get('teacher')
+    if teacher:
+        printed.add_row('teacher', f'{distilled.parameters["teacher"]:,}', spread(teacher, 1), '')
+    return printed
+
+
+def draw_comparison(plain: FinishedRun, distilled: FinishedRun, out: Path) -> None:
+    """Write a picture with a row for each of some images: image, truth, and what both students predict.
+
+    Args:
+        plain: The plain student.
+        distilled: The distilled one.
+        out: PNG file to write.
+    """
+    dataset = plain.dataset
+    names, palette = dataset.metainfo['classes'], dataset.metainfo['palette']
+    indices = spread_indices(len(dataset), _IMAGES)
+    figure = Figure((13, 1.75 * len(indices) + 0.6), layout='constrained')
+    grid, shown = figure.subplots(len(indices), 4, squeeze=False), set()
+    for axes, index in zip(grid, indices, strict=True):
+        item = dataset[index]
+        labels = truth(item)
+        shown |= set(labels.unique().tolist())
+        cells = [('image', rgb_image(item)), ('truth', paint(labels, palette))]
+        for name, run in (('plain student', plain), ('distilled student', distilled)):
+            prediction = predict(run, item)
+            right = f'{name}: {right_pixels(prediction, labels):.1f} % of pixels right'
+            # what nobody labelled, such as the bonnet, is left out of the prediction, too
+            cells.append((right, paint(prediction.where(labels != 255, labels), palette)))
+            shown |= set(prediction.unique().tolist())
+        for axis, (title, pixels) in zip(axes, cells, strict=True):
+            axis.imshow(pixels, interpolation='nearest')
+            axis.set_title(title, fontsize=9)
+            axis.set_axis_off()
+    colours = [Patch(color=np.asarray(palette[i]) / 255, label=names[i]) for i in sorted(shown) if i < len(names)]
+    figure.legend(handles=colours, loc='outside lower center', ncols=len(colours), fontsize=9, frameon=False)
+    figure.savefig(out, dpi=110)

@@ -1,0 +1,34 @@
+"""What the demo's table says."""
+
+from rich.console import Console
+
+from mmadm.demo.comparison import interval, score_table
+
+
+def record(method, seed, **scores):
+    parameters = dict(student=127433, teacher=458359)
+    return dict(method=method, seed=seed, val=scores, test={}, time=0.1, memory=1.0, parameters=parameters)
+
+
+def test_the_interval_is_students():
+    # mean 2, standard deviation 1, 4.3027 of them over the root of 3 to each side
+    assert interval([1.0, 2.0, 3.0]) == '+2.0 [-0.5, +4.5]'
+    assert interval([-1.5]) == '-1.5'
+
+
+def test_the_gain_is_paired_by_seed(capsys):
+    records = [record('student', 0, student=30.0), record('student', 1, student=40.0)]
+    records += [record('distilled', 1, student=42.0, teacher=50.0), record('distilled', 0, student=31.0, teacher=51.0)]
+    Console(width=120).print(score_table(records))
+    plain, distilled, teacher = [line for line in capsys.readouterr().out.splitlines() if '│' in line]
+    # differences 1 and 2: mean 1.5, standard deviation 0.7071, 12.706 of them over the root of 2 to each side
+    assert '35.0 ± 7.1' in plain and '127,433' in plain
+    assert '36.5' in distilled and '+1.5 [-4.9, +7.9]' in distilled
+    assert '50.5' in teacher and '458,359' in teacher
+
+
+def test_a_frozen_teacher_has_no_row(capsys):
+    rows = [record('student', 0, student=30.0), record('distilled', 0, student=31.25)]
+    Console(width=120).print(score_table(rows))
+    shown = capsys.readouterr().out
+    assert '+1.2' in shown and 'teacher' not in shown and 'interval' not in shown
