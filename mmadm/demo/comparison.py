@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,25 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from rich.table import Table
-from scipy.stats import t
 
 from mmadm.bench.finished_runs import FinishedRun, predict, right_pixels, truth
 from mmadm.bench.pictures import paint
 from mmadm.bench.records import Record
-from mmadm.bench.tables import differences, spread, summarise
+from mmadm.bench.tables import differences, paired, spread, summarise
 from mmadm.visualization.overlay import rgb_image, spread_indices
 
 PLAIN, DISTILLED = 'student', 'distilled'
 _IMAGES = 4
-
-
-def interval(values: Sequence[float]) -> str:
-    """Mean of paired differences with the 95 % interval of Student's t; the mean alone if there is one value."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f'{mean:+.1f}'
-    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-    return f'{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]'
 
 
 def score_table(records: Sequence[Record]) -> Table:
@@ -44,7 +32,7 @@ def score_table(records: Sequence[Record]) -> Table:
     printed = Table()
     for title in ('network', 'parameters', 'mIoU', f'gain{" [95 % interval]" if seeds > 1 else ""}'):
         printed.add_column(title, justify='left' if title == 'network' else 'right')
-    gain = interval(differences(distilled, plain))
+    gain = paired(differences(distilled, plain))
     printed.add_row('student, plain', f'{plain.parameters["student"]:,}', spread(plain.main, 1), '')
     printed.add_row('student, distilled', f'{distilled.parameters["student"]:,}', spread(distilled.main, 1), gain)
     teacher = distilled.scores['mIoU'].get('teacher')

@@ -2,18 +2,12 @@
 
 from rich.console import Console
 
-from mmadm.demo.comparison import interval, score_table
+from mmadm.demo.comparison import score_table
 
 
 def record(method, seed, **scores):
     parameters = dict(student=127433, teacher=458359)
     return dict(method=method, seed=seed, val=scores, test={}, time=0.1, memory=1.0, parameters=parameters)
-
-
-def test_the_interval_is_students():
-    # mean 2, standard deviation 1, 4.3027 of them over the root of 3 to each side
-    assert interval([1.0, 2.0, 3.0]) == '+2.0 [-0.5, +4.5]'
-    assert interval([-1.5]) == '-1.5'
 
 
 def test_the_gain_is_paired_by_seed(capsys):
