@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from rich.table import Table
 
+from mmadm.bench.confusion import count_pixels
 from mmadm.bench.finished_runs import FinishedRun, predict, right_pixels, truth
 from mmadm.bench.pictures import paint
 from mmadm.bench.records import Record
@@ -20,11 +21,12 @@ PLAIN, DISTILLED = 'student', 'distilled'
 _IMAGES = 4
 
 
-def score_table(records: Sequence[Record]) -> Table:
+def score_table(records: Sequence[Record], teacher: float) -> Table:
     """A row for each network, and by how many points the distilled student is better.
 
     Args:
         records: Result records of ``PLAIN`` and ``DISTILLED`` runs, of one or more seeds each.
+        teacher: The frozen teacher's mIoU in percent.
     """
     rows = {row.method: row for row in summarise(records)}
     plain, distilled = rows[PLAIN], rows[DISTILLED]
@@ -35,10 +37,17 @@ def score_table(records: Sequence[Record]) -> Table:
     gain = paired(differences(distilled, plain))
     printed.add_row('student, plain', f'{plain.parameters["student"]:,}', spread(plain.main, 1), '')
     printed.add_row('student, distilled', f'{distilled.parameters["student"]:,}', spread(distilled.main, 1), gain)
-    teacher = distilled.scores['mIoU'].get('teacher')
-    if teacher:
-        printed.add_row('teacher', f'{distilled.parameters["teacher"]:,}', spread(teacher, 1), '')
+    printed.add_row('teacher', f'{distilled.parameters["teacher"]:,}', f'{teacher:.1f}', '')
     return printed
+
+
+def mean_iou(run: FinishedRun) -> float:
+    """Mean IoU in percent over the classes that occur or are predicted, on the whole data set; as ``IoUMetric``."""
+    classes = len(run.dataset.metainfo['classes'])
+    items = (run.dataset[index] for index in range(len(run.dataset)))
+    counts = sum(count_pixels(truth(item), predict(run, item), classes) for item in items)
+    both = counts.diag()
+    return 100 * (both / (counts.sum(0) + counts.sum(1) - both)).nanmean().item()
 
 
 def draw_comparison(plain: FinishedRun, distilled: FinishedRun, out: Path) -> None:

@@ -12,8 +12,10 @@ import torch
 from mmengine.logging import MMLogger
 from tiny_runs import ROOT
 
+from mmadm.bench.finished_runs import open_run
 from mmadm.bench.records import read_json_lines
 from mmadm.cli import demo
+from mmadm.demo.comparison import mean_iou
 from mmadm.demo.teacher_command import CONFIG, SEED, WEIGHTS
 from mmadm.registry import MODELS
 from mmadm.utils.config import read_config
@@ -60,13 +62,18 @@ def test_a_second_start_trains_nothing_and_shows_table_picture_and_next_command(
     assert before and before == {path: path.stat().st_mtime_ns for path in finished.glob('*/seed0/*.pth')}
     found = scores(finished)
     gain = found['distilled']['student'] - found['student']['student']
-    for text in ('student, plain', 'student, distilled', f'{gain:+.1f}', f'{found["distilled"]["teacher"]:.1f}'):
+    for text in ('student, plain', 'student, distilled', 'teacher', f'{gain:+.1f}'):
         assert text in shown.out
     assert '$ mmadm distill ' in shown.out and f'--teacher-checkpoint {demo.os.path.relpath(WEIGHTS)}' in shown.out
     assert shown.out.rstrip().endswith('--teacher-checkpoint YOUR_TEACHER.pth --train')
     assert [text for text in demo.KNOWN if text in shown.out + shown.err] == []
     pixels = PIL.Image.open(finished / 'demo.png')
     assert len(pixels.convert('RGB').getcolors(1 << 20)) > 1000  # photographs and class maps
+
+
+def test_the_mean_iou_is_that_of_the_trainings_evaluator(finished):
+    logged = scores(finished)['student']['student']
+    assert mean_iou(open_run(finished / 'student/seed0')) == pytest.approx(logged, abs=0.006)  # it rounds to 0.01
 
 
 def test_the_distilled_student_has_the_teachers_weights_beside_it_and_the_plain_ones_data(finished):
@@ -76,7 +83,7 @@ def test_the_distilled_student_has_the_teachers_weights_beside_it_and_the_plain_
     for key in ('train_dataloader', 'val_dataloader', 'param_scheduler', 'train_cfg', 'randomness'):
         assert distilled[key] == plain[key]
     assert distilled.optim_wrapper.optimizer == plain.optim_wrapper.optimizer
-    assert 'student' not in distilled.optim_wrapper
+    assert distilled.model.frozen == ['teacher'] and 'student' not in distilled.optim_wrapper
     assert (finished / 'distilled/seed0/iter_4_student.pth').is_file()
 
 
