@@ -1,5 +1,6 @@
 """What makes the comparison of `make demo FULL=1` fair, and how it treats old runs. It takes too long for a test."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -66,3 +67,19 @@ def test_the_table_says_what_the_figures_are_not(capsys):
         assert text in shown
     for text in ('segmentation', 'detection', 'adm_det', 'AP50', '12.50', '30.50', '90,210'):
         assert text in shown
+
+
+def test_the_report_is_made_when_all_runs_are_finished(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv('MMADM_DATA', 'set by the demo')
+    told, failures = [], ['adm seed 0: it failed']
+    monkeypatch.setattr(suite.make_streets_command, 'main', lambda words: told.append(words))
+    monkeypatch.setattr(suite, 'plan', lambda *words: told.append(words) or [])
+    monkeypatch.setattr(suite, 'run_jobs', lambda *words: list(failures))
+    monkeypatch.setattr(suite, 'report', lambda folder: ([], folder / 'report.html'))
+    assert suite.run_suite(tmp_path, ['a=1'], Console(width=200)) == failures
+    assert 'report' not in capsys.readouterr().out
+    assert told == [[str(tmp_path / 'data/streets')], ('demo', suite.METHODS, [0], 'full', tmp_path, ['a=1'])]
+    assert os.environ['MMADM_DATA'] == str(tmp_path / 'data')
+    failures.clear()
+    assert suite.run_suite(tmp_path, [], Console(width=200)) == []
+    assert f'report: {tmp_path / "report.html"}' in capsys.readouterr().out
