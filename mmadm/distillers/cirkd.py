@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_gather, get_rank
+from mmengine.logging import MMLogger
 from torch import Generator, Tensor, nn
 
 from mmadm.distillers.base import Distiller, Facts
@@ -136,7 +137,7 @@ class CIRKD(Distiller):
             )
         self.classes = max(classes, 2)  # a single channel stands for two
         channels = levels_of(self._edge, outputs)[1][0].values.shape[1]
-        self._require_memory(kept, channels)
+        self._check_memory(kept, channels)
         for name in kept:
             self.queues[name] = ClassQueue(self.classes, self.sizes[name], channels)
         return connectors
@@ -196,11 +197,15 @@ class CIRKD(Distiller):
             rows = torch.cat(all_gather(rows))
             queue.push(rows[:, :-2], rows[:, -1].long(), rows[:, -2] > 0)
 
-    def _require_memory(self, kept: list[str], channels: int) -> None:
-        """Refuse memories beyond half of what is free: the guard of losses keeps a copy of all buffers."""
+    def _check_memory(self, kept: list[str], channels: int) -> None:
+        """Tell the size of the memories; refuse what is beyond half of the free one: the guard of losses has a copy."""
         row, free = self.classes * channels * 4, free_bytes()
         needed = sum(self.sizes[name] for name in kept) * row
         if free is None or needed <= free // 2:
+            MMLogger.get_current_instance().info(
+                f'CIRKD: {" and ".join(kept)} memories take {needed / 2**20:.1f} MiB, as much again for the copy of '
+                'the last good state, and as much in each checkpoint.'
+            )
             return
         fits = {name: max(1, int(self.sizes[name] * (free // 2) / needed)) for name in kept}
         largest = max(kept, key=lambda name: self.sizes[name])

@@ -7,6 +7,7 @@ import tiny
 import tiny_det
 import torch
 import torch.nn.functional as F
+from mmengine.logging import MMLogger
 from role_outputs import role_outputs
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -161,7 +162,7 @@ def test_memories_are_in_the_checkpoint_and_in_no_role():
     assert {key.split('.')[1] for key in state if key.startswith('connectors')} == {'cirkd'}
 
 
-def test_too_large_memories_are_refused_with_a_size_that_fits(monkeypatch):
+def test_too_large_memories_are_refused_with_a_size_that_fits(monkeypatch, caplog):
     monkeypatch.setattr(cirkd, 'free_bytes', lambda: 2 * 4 * tiny.CLASSES * 8 * 1100)
     options = dict(type='CIRKD', pixel_queue=2000, region_queue=200)
     with pytest.raises(
@@ -170,7 +171,10 @@ def test_too_large_memories_are_refused_with_a_size_that_fits(monkeypatch):
         tiny.distillation(distillers=[options])
     fits = dict(word.split('=') for word in str(e.value).rpartition('fits is ')[2].split(', '))
     assert fits == dict(pixel_queue='1000', region_queue='100')
+    MMLogger.get_current_instance().addHandler(caplog.handler)
     tiny.distillation(distillers=[{**options, **{key: int(size) for key, size in fits.items()}}])
+    MMLogger.get_current_instance().removeHandler(caplog.handler)
+    assert 'CIRKD: pixel and region memories take 0.2 MiB' in caplog.text
     monkeypatch.setattr(cirkd, 'free_bytes', lambda: None)
     tiny.distillation(distillers=[options])
 
