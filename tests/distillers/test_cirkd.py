@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import tiny_det
@@ -128,6 +130,15 @@ def test_noise_in_padding_and_at_ignored_pixels_counts_nowhere():
     for key, value in held.items():
         torch.testing.assert_close(same[key], value)
         torch.testing.assert_close(unlabelled[key], value)
+
+
+def test_the_ignored_id_may_be_that_of_a_class():
+    outputs = outputs_of(maps(4), maps(5, 1))
+    outputs = {role: replace(output, truth=GroundTruth(labels(), ignore_index=1)) for role, output in outputs.items()}
+    distiller = small()
+    distiller(outputs, bound(distiller, outputs))
+    for queue in distiller.queues.values():
+        assert [count > 0 for count in queue.filled.tolist()] == [True, False, True]
 
 
 def test_without_a_labelled_pixel_memories_stay_empty_and_teach_nothing():
