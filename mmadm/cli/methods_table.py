@@ -95,8 +95,8 @@ CWD_FEATURES = transfer('feats', 'ChannelWiseDivergence', EachLevel(10.0), tau=1
 MGD = transfer('backbone[-1]', 'MaskedGeneration', 2e-5, mask_ratio=0.75)
 MGD_DENSE = transfer('feats', 'MaskedGeneration', EachLevel(2e-5), mask_ratio=0.65)
 MGD_TWO_STAGE = transfer('feats', 'MaskedGeneration', EachLevel(5e-7), mask_ratio=0.45)
-CIRKD = {'type': 'mmadm.CIRKD', 'source': 'teacher', 'learner': 'student', 'at': 'pre_logits'}
-REVIEWKD = {'type': 'mmadm.ReviewKD', 'source': 'teacher', 'learner': 'student', 'at': 'feats'}
+CIRKD = of_teacher('CIRKD', at='pre_logits')
+REVIEWKD = of_teacher('ReviewKD', at='feats')
 SOKD = {'type': 'mmadm.SOKD', 'student': 'student', 'teacher': 'teacher', 'bridge': 'bridge', 'at': 'logits'}
 SWITOKD = {'type': 'mmadm.SwitOKD', 'student': 'student', 'teacher': 'teacher', 'at': 'logits'}
 FFSD = {'type': 'mmadm.FFSD', 'students': ['first', 'second'], 'leader': 'leader', 'warmup': 2000}
