@@ -15,7 +15,7 @@ from mmadm.adapters.blank_image import blank_image, blank_samples
 from mmadm.adapters.detection import ground_truth, no_objects
 from mmadm.adapters.taps import Reading, overwritten, stride_of, tapped
 from mmadm.structures import BatchArea, GroundTruth, Kind, RoleFacts, RoleOutput, Tap, TapOutput
-from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.errors import ConfigError, cause_of, near_matches
 
 #: Side in pixels of the larger blank image of a model that states no size: a pyramid's level 7 keeps 4 x 4 positions
 LARGE_SIZE = 512
@@ -179,10 +179,16 @@ class Adapter(ABC):
                 raise
             except Exception as error:  # networks fail in many ways; the larger image shows if the size is to blame
                 failed, self._outgrew = error, True
+        taken = ', '.join(map(str, taps))
+        if 'device cpu not found' in str(failed):
+            raise ConfigError(
+                f'role {self.name!r}: {type(model).__name__} cannot be read at {taken}: mmcv has one of its operators '
+                f'for GPUs alone ({cause_of(failed)}), and the dry run is on the CPU'
+            ) from failed
         raise ConfigError(
             f'role {self.name!r}: no blank image goes through {type(model).__name__} up to '
-            f'{", ".join(map(str, taps))}, neither of {size[0]} x {size[1]} pixels nor of {own[0]} x {own[1]} '
-            f'({type(failed).__name__}: {failed}). The latter is `data_preprocessor.size`, else `backbone.img_size`, '
+            f'{taken}, neither of {size[0]} x {size[1]} pixels nor of {own[0]} x {own[1]} '
+            f'({cause_of(failed)}). The latter is `data_preprocessor.size`, else `backbone.img_size`, '
             f'else {LARGE_SIZE}: set these right if the network takes one size only, or tap another module.'
         ) from failed
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter, has_module
 from mmadm.adapters.query_maps import map_reading
-from mmadm.adapters.taps import Reading
+from mmadm.adapters.taps import Reading, maps_first
 from mmadm.registry import ADAPTERS
 from mmadm.structures import GroundTruth, Kind, RoleOutput, Tap
 from mmadm.utils.versions import require
@@ -52,7 +52,7 @@ class SegmentationAdapter(Adapter):
         named = {
             'logits': Reading((classifier,), kind=scores),
             'pre_logits': Reading((classifier,), _first_argument),
-            'feats': Reading((feats,)),
+            'feats': Reading((feats,), maps_first),
         }
         # heads of masks (Mask2Former, MaskFormer)
         self._wants_samples = 'batch_data_samples' in signature(_stages(model)[0].forward).parameters

@@ -31,6 +31,13 @@ def all_outputs(_args: Any, _kwargs: Any, output: Any) -> Iterable[Tensor]:
     return tensors_of(output)
 
 
+def maps_first(_args: Any, _kwargs: Any, output: Any) -> Iterable[Tensor]:
+    """Read the maps of a backbone or neck, without the class token that a transformer may add to each; else all."""
+    found = list(tensors_of(output))
+    maps = [tensor for tensor in found if tensor.dim() == 4]
+    return maps or found
+
+
 @dataclass(frozen=True)
 class Reading:
     """What to read of a network for a tap, and what it is.

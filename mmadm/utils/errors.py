@@ -75,13 +75,13 @@ def require_numbers(where: str, made: Callable[..., Any], cfg: Mapping[str, Any]
             raise ConfigError(f'{where}.{key}={value!r}: must be {kind} of at least 0')
 
 
-def cause_of(error: BaseException) -> str:
+def cause_of(error: BaseException | None) -> str:
     """Say in a clause why a part of a toolbox failed; a package that is missing is named.
 
     Args:
         error: What was raised; it may stand for the error that it was raised from.
     """
-    inner: BaseException | None = error
+    inner = error
     while inner is not None:
         if isinstance(inner, ModuleNotFoundError) and inner.name:
             return f'it needs the package {inner.name.partition(".")[0]!r}, which is not installed'

@@ -53,6 +53,20 @@ def beit(width=8, size=(32, 48)):
     return cfg
 
 
+def dpt(width=4):
+    """DPT's transformer puts out a map and a class token at each level."""
+    cfg = stock('mmseg::dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py')
+    cfg['data_preprocessor']['size'] = (32, 48)
+    cfg['backbone'].update(
+        img_size=32, patch_size=8, embed_dims=4 * width, num_layers=4, num_heads=2, out_indices=(0, 1, 2, 3)
+    )
+    cfg['decode_head'].update(
+        in_channels=(4 * width,) * 4, embed_dims=4 * width, channels=8, post_process_channels=[8] * 4,
+        num_classes=CLASSES, norm_cfg=dict(type='BN'),
+    )  # fmt: skip
+    return cfg
+
+
 def mask2former(width=4):
     cfg = stock('mmseg::mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py')
     cfg['data_preprocessor']['size'] = tiny.SIZE
@@ -95,6 +109,7 @@ def solo(width=4):
 CASES = dict(
     ssd=(tiny_det, ssd, tiny_det.batch(2, size=(300, 300))),
     beit=(tiny, beit, tiny.batch(2, size=(32, 48))),
+    dpt=(tiny, dpt, tiny.batch(2, size=(32, 48))),
     mask2former=(tiny, mask2former, tiny.batch(2)),
     solo=(tiny_det, solo, tiny_det.batch(2, masks=True)),
 )
@@ -148,6 +163,16 @@ def test_a_student_of_the_same_kind_learns_logits(family):
 def test_heads_without_class_maps_refuse_logits(family, message):
     with pytest.raises(ConfigError, match=message):
         pair(family, MUTUAL)
+
+
+def test_class_tokens_are_no_features():
+    role = pair('dpt').roles.student.eval()
+    images = torch.randn(1, 3, 32, 48)
+    with torch.no_grad():
+        levels, tokens = zip(*role.backbone(images), strict=True)
+        found = TapReader('student', role).features(role, images, ['feats']).taps['feats']
+    assert [token.dim() for token in tokens] == [2] * 4
+    assert all(torch.equal(level, read) for level, read in zip(levels, found, strict=True))
 
 
 def test_pre_logits_are_missed_like_logits():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny_det import distillation
+from tiny_det import detector, distillation
 
 from mmadm.utils.errors import ConfigError
 
@@ -29,4 +29,18 @@ def test_it_is_refused_before_it_is_built(config, message):
     role = dict(cfg=f'mmdet::{config}')
     with pytest.raises(ConfigError, match=rf'^model\.roles\.student: {message}') as refused:
         distillation(roles=dict(student=role, teacher=role), distillers=[CWD])
+    assert '\n' not in str(refused.value)
+
+
+def test_an_operator_that_only_gpus_have_is_named():
+    """The dry run is on the CPU, also where training is not."""
+    student = detector('faster')
+    student['neck'].update(
+        type='FPN_CARAFE', num_outs=5, upsample_cfg=dict(
+            type='carafe', up_kernel=5, up_group=1, encoder_kernel=3, encoder_dilation=1, compressed_channels=8
+        )
+    )  # fmt: skip
+    message = r'cannot be read at feats: mmcv has one of its operators for GPUs alone \(RuntimeError: carafe'
+    with pytest.raises(ConfigError, match=message) as refused:
+        distillation(roles=dict(student=student, teacher=student), distillers=[CWD])
     assert '\n' not in str(refused.value)
