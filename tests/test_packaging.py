@@ -88,24 +88,41 @@ def test_the_wheel_carries_the_weights_of_the_demos_teacher(wheel):
         assert archive.read('mmadm/demo/teacher.pth') == (ROOT / 'mmadm/demo/teacher.pth').read_bytes()
 
 
-def test_an_installed_wheel_finds_its_configs_from_anywhere(wheel, tmp_path):
-    venv.create(tmp_path / 'env')
-    python = tmp_path / 'env/bin/python'
-    install = [sys.executable, '-m', 'pip', '--python', str(python), 'install', '-q', '--no-deps', '--no-index']
-    done = subprocess.run([*install, str(wheel)], capture_output=True, text=True)
+@pytest.fixture(scope='module')
+def site(wheel, tmp_path_factory) -> Path:
+    """Packages of an empty environment with the wheel; behind it lies what this one has."""
+    folder = tmp_path_factory.mktemp('env')
+    venv.create(folder)
+    install = [sys.executable, '-m', 'pip', '--python', str(folder / 'bin/python'), 'install', '-q', '--no-deps']
+    done = subprocess.run([*install, '--no-index', str(wheel)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (site,) = (tmp_path / 'env').glob('lib/python*/site-packages')
-    (tmp_path / 'elsewhere').mkdir()
-    paths = os.pathsep.join([str(site), sysconfig.get_paths()['purelib'], sysconfig.get_paths()['platlib']])
-    run = subprocess.run(
-        [python, '-c', SCRIPT, *NAMES],
-        cwd=tmp_path / 'elsewhere',
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'PYTHONPATH': paths, 'PYTHONWARNINGS': 'ignore'},
-    )
-    assert run.returncode == 0, run.stderr
-    report = json.loads(run.stdout.splitlines()[-1])
+    (site,) = folder.glob('lib/python*/site-packages')
+    # a path file in a folder that a path file names is not read: no editable mmadm comes in
+    (site / 'behind.pth').write_text('\n'.join({sysconfig.get_paths()[kind] for kind in ('purelib', 'platlib')}))
+    return site
+
+
+def run(site: Path, folder: Path, *words: str) -> str:
+    """Start a program of the environment in a folder, without a checkout in sight; returns what it printed."""
+    words = (str(site.parents[2] / 'bin' / words[0]), *words[1:])
+    env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'} | {'COLUMNS': '200'}
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_command_of_an_installed_wheel_works_from_an_empty_folder(site, tmp_path):
+    assert 'usage: mmadm VERB' in run(site, tmp_path, 'mmadm')
+    assert run(site, tmp_path, 'python', '-m', 'mmadm', '--version').startswith('mmadm 0.')
+    assert f'in {site}/mmadm' in run(site, tmp_path, 'mmadm', 'doctor')
+    pair = [f'mmseg::segformer/segformer_mit-{size}_8xb2-160k_ade20k-512x512.py' for size in ('b0', 'b1')]
+    told = run(site, tmp_path, 'mmadm', 'distill', *pair, '--method', 'dml', '--out', 'c.py')
+    assert 'wrote c.py' in told and [file.name for file in tmp_path.iterdir()] == ['c.py']
+
+
+def test_an_installed_wheel_finds_its_configs_from_anywhere(site, tmp_path):
+    found = run(site, tmp_path, 'python', '-W', 'ignore', '-c', SCRIPT, *NAMES)
+    report = json.loads(found.splitlines()[-1])
     assert Path(report['package']) == site / 'mmadm'
     for name, (path, work_dir, text) in report['configs'].items():
         assert Path(path) == site / 'mmadm/.mim/configs' / name

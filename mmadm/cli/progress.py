@@ -56,11 +56,14 @@ class ReadableLogHook(Hook):
     ) -> None:
         """Move the bar; tell of an interval at its end."""
         done, end = runner.iter + 1, runner.max_iters
-        left = str(timedelta(seconds=int(runner.message_hub.runtime_info.get('eta', 0))))
+        # of mmengine's IterTimerHook, which a config may leave out
+        seconds = 0 if done == end else runner.message_hub.runtime_info.get('eta')
+        left = '' if seconds is None else f'{timedelta(seconds=int(seconds))} left'
         if self.bar is not None:
-            self.bar.update(self._task, completed=done, description='training', told=f'{done}/{end}, {left} left')
+            told = ', '.join(filter(None, [f'{done}/{end}', left]))
+            self.bar.update(self._task, completed=done, description='training', told=told)
         if done % self._interval == 0 or done == end:
-            parts = [f'{done}/{end}', f'loss {self._losses(runner)}', self._scores, f'{left} left']
+            parts = [f'{done}/{end}', f'loss {self._losses(runner)}', self._scores, left]
             self._tell(runner, ' | '.join(filter(None, parts)))
 
     def before_val(self, runner: Runner) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -220,6 +221,22 @@ def test_a_command_that_writes_the_same_again_is_no_loss(here, capsys):
     assert Path('a.py').read_text() == before
     Path('a.py').write_text(before.replace('logits', 'feats'))
     assert 'a.py exists' in refused(capsys, *words)
+
+
+def test_a_training_is_started_as_asked(here, monkeypatch):
+    started = []
+    monkeypatch.setattr(distill.subprocess, 'call', lambda words: started.append(words) or 3)
+    words = ['../pspnet_student.py', '../pspnet_teacher.py', '--method', 'dml', '--out', 'a.py', '--train']
+    for options in (['--launcher', 'pytorch', '--gpus', '2', '--work-dir', 'w', '--amp'], []):
+        with pytest.raises(SystemExit) as ended:
+            distill.main([*words, *options])
+        assert ended.value.code == 3  # that of the training
+    torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    training = ['-m', 'mmadm', 'train', 'a.py']
+    assert started == [
+        [sys.executable, *torchrun, *training, '--work-dir', 'w', '--amp', '--launcher', 'pytorch'],
+        [sys.executable, *training],
+    ]
 
 
 def test_published_weights_are_offered(here, capsys):

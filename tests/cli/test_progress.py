@@ -6,12 +6,13 @@ import io
 import re
 
 import pytest
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.console import Console
 from tiny import segmentor
 from tiny_runs import role_config, runner_of, stock_config, write_images
 
-from mmadm.cli.progress import build_runner, terminal, watched
+from mmadm.cli.progress import ReadableLogHook, build_runner, terminal, watched
 
 
 @pytest.fixture(scope='module')
@@ -55,6 +56,33 @@ def test_a_terminal_gets_a_line_for_each_interval_and_a_bar(data, tmp_path):
     assert any('training' in line for line in lines) and not any('mmengine - INFO' in line for line in lines)
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert told[-1] in log and 'Iter(train)' in log
+
+
+@pytest.mark.parametrize('timed', [True, False])
+def test_a_loop_by_epochs_counts_iterations_and_does_not_guess_the_time_left(data, tmp_path, timed):
+    cfg = stock_config(data, infinite=False)
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
+    cfg.default_hooks.logger = dict(type='LoggerHook', interval=3)
+    cfg.log_processor = dict(by_epoch=True)
+    cfg.default_hooks.update(checkpoint=None, **({} if timed else dict(timer=None)))
+    screen, seen = io.StringIO(), []
+
+    class Spy(Hook):
+        priority = 'LOWEST'
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            (hook,) = (hook for hook in runner.hooks if isinstance(hook, ReadableLogHook))
+            seen.append(hook.bar.tasks[0].fields['told'])
+
+    runner = runner_of(cfg, tmp_path, log_level='INFO')
+    with watched(runner, Console(file=screen, force_terminal=True, width=200)):
+        runner.register_hook(Spy(), priority='LOWEST')
+        runner.train()
+    lines = plain_lines(screen)
+    assert [line[:3] for line in lines if re.match(r'\d/8 \|', line)] == ['3/8', '6/8', '8/8']
+    assert [line.partition(':')[0] for line in lines if 'scores after' in line] == ['scores after 4', 'scores after 8']
+    assert re.fullmatch(r'1/8, \d+:\d\d:\d\d left' if timed else '1/8', seen[0])
+    assert seen[-1] == '8/8, 0:00:00 left'
 
 
 def test_a_log_file_gets_the_same_lines(data, tmp_path, capsys):
