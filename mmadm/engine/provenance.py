@@ -25,7 +25,8 @@ def recorded_classes(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
         The names in order; None if they were not recorded.
     """
     dataset_meta = meta.get('dataset_meta')
-    found = {str(key).lower(): value for key, value in {**meta, **(dataset_meta or {})}.items()}.get('classes')
+    dataset_meta = dataset_meta if isinstance(dataset_meta, Mapping) else {}
+    found = {str(key).lower(): value for key, value in {**meta, **dataset_meta}.items()}.get('classes')
     if isinstance(found, str):
         return (found,)
     return tuple(map(str, found)) if isinstance(found, list | tuple) else None

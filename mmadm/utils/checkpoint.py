@@ -56,14 +56,15 @@ def read_checkpoint(path: str | Path, needed: Iterable[str] = ('meta', 'state_di
         raise CheckpointError(f'{path} holds no {" and no ".join(map(repr, lacking))}{hint}')
     for key in needed:
         entry, tensors = checkpoint[key], key == 'state_dict'
-        if not isinstance(entry, Mapping) or (tensors and not all(map(_is_weight, entry.items()))):
+        if not (are_weights(entry) if tensors else isinstance(entry, Mapping)):
             kind = 'tensors by name' if tensors else 'a dict'
             raise CheckpointError(f'{path}: its {key!r} is not {kind}, so it is no checkpoint of a training')
     return checkpoint
 
 
-def _is_weight(item: tuple[Any, Any]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], Tensor)
+def are_weights(entry: Any) -> bool:
+    """Whether an entry of a checkpoint maps names to tensors."""
+    return isinstance(entry, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in entry.items())
 
 
 def write_atomically(data: bytes, path: str | Path) -> None:

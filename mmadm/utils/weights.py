@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
 from mmadm.utils.allowed import weights_only, why_unreadable
-from mmadm.utils.checkpoint import read_checkpoint
+from mmadm.utils.checkpoint import are_weights, read_checkpoint
 from mmadm.utils.errors import CheckpointError
 
 
@@ -72,8 +72,8 @@ def read_weights(path: str, where: str) -> tuple[dict[str, Tensor], Mapping[str,
         CheckpointError: If the file is missing, truncated, unreachable or holds no weights.
     """
     loaded = _read(path, where)
-    state = loaded.get('state_dict', loaded) if isinstance(loaded, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    state: Any = loaded.get('state_dict', loaded) if isinstance(loaded, Mapping) else None
+    if not are_weights(state):
         raise CheckpointError(f'{where}={path!r} holds no state_dict.')
     meta = loaded.get('meta') if 'state_dict' in loaded else None
     return without_prefix(state, 'module'), meta if isinstance(meta, Mapping) else {}

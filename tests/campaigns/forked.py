@@ -28,9 +28,10 @@ class Ended:
 
     @property
     def sentence(self) -> str:
-        """Its last line if that is one of our errors, else nothing."""
-        last = self.output.strip().splitlines()[-1:] or ['']
-        return last[0] if self.code in (1, 2) and last[0].startswith('error: ') else ''
+        """The line with which it ended if that is one of our errors, else nothing."""
+        # a worker that is still there when its training ends may have the last word
+        told = [line for line in self.output.splitlines() if line.startswith('error: ')]
+        return told[-1] if self.code in (1, 2) and told else ''
 
     @property
     def raw(self) -> str:

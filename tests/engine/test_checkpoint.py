@@ -20,6 +20,7 @@ from mmadm.utils.checkpoint import (
     write_checkpoint,
 )
 from mmadm.utils.errors import CheckpointError, ConfigError
+from mmadm.utils.weights import read_weights
 
 STOCK_HOOK = dict(type='CheckpointHook', by_epoch=False, interval=2)
 
@@ -188,6 +189,9 @@ class TestReading:
         write_checkpoint({'meta': {}, 'state_dict': {}, key: entry}, tmp_path / 'a.pth')
         with pytest.raises(CheckpointError, match=rf"a\.pth: its '{key}' is not"):
             read_checkpoint(tmp_path / 'a.pth')
+        if key == 'state_dict':
+            with pytest.raises(CheckpointError, match=r"load_from='.*a\.pth' holds no state_dict"):
+                read_weights(str(tmp_path / 'a.pth'), 'load_from')
 
     def test_how_many_tensors_do_not_fit_is_said(self):
         model = torch.nn.Linear(2, 3)

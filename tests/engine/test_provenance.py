@@ -91,3 +91,4 @@ def test_classes_by_all_names_that_toolboxes_have_used():
     assert recorded_classes(dict(CLASSES='a')) == ('a',)
     assert recorded_classes(dict(dataset_meta=dict(palette=[]))) is None
     assert recorded_classes({}) is None
+    assert recorded_classes(dict(dataset_meta='none')) is None
