@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -160,7 +161,10 @@ class CrossKD(Distiller):
         for level, (own, other) in enumerate(zip(mine, theirs, strict=True)):
             key = level_key(edge, level, len(mine))
             values = step.connectors[key](own.values) if key in step.connectors else own.values
-            aligned = align_statistics(values, moved_onto(other, own).detach(), own.image_mask())
+            taught, mask = moved_onto(other, own).detach(), own.image_mask()
+            aligned = align_statistics(values, taught, mask)
+            if mask is not None:  # beyond the image the teacher sees its own: a channel may be constant in it alone
+                aligned = torch.where(mask.unsqueeze(1), aligned, taught)
             found.append(aligned.relu() if self.start else aligned)
         return found
 

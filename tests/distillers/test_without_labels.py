@@ -169,3 +169,29 @@ def test_images_without_objects_have_finite_losses_and_gradients(family, distill
     # of an empty image there is its background to learn, and no box
     assert all(total(value) > 0 for key, value in losses.items() if 'loss_cls' in key)
     assert all(total(value) == 0 for key, value in losses.items() if key.endswith('.loss_bbox'))
+
+
+#: Methods of detectors that look at objects: family, distiller, and the terms that are 0 without one
+OF_OBJECTS = {
+    'FGD': ('retinanet', dict(type='FGD'), {'fgd_foreground'}),
+    'BCKD': ('gfl', dict(type='BCKD'), set()),
+    'LD': ('gfl', dict(type='LD'), {'ld_positives', 'ld_region', 'ld_classification'}),
+    'CrossKD, FCOS': ('fcos', dict(type='CrossKD', start=1), set()),
+    'CrossKD, ATSS': ('atss', dict(type='CrossKD', start=1), {'crosskd_centerness'}),
+    'CrossKD, GFL': ('gfl', dict(type='CrossKD', start=1), set()),
+}
+
+
+@pytest.mark.parametrize('name', OF_OBJECTS)
+def test_without_objects_what_needs_them_is_zero_and_the_rest_is_finite(name):
+    family, distiller, zero = OF_OBJECTS[name]
+    model = tiny_det.distillation(family, frozen=['teacher'], distillers=[distiller])
+    prefix = f'student.loss_{distiller["type"].lower()}_'
+    losses = {key: value for key, value in losses_of(model, tiny_det.batch(objects=0)).items() if prefix in key}
+    found = {key.removeprefix('student.loss_') for key, value in losses.items() if is_zero(model, value)}
+    assert losses and found == zero
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    for key, value in losses.items():
+        assert 0 <= value < 1e3, key  # by one positive, not by none
+        gradients = torch.autograd.grad(value, learnt, allow_unused=True, retain_graph=True)
+        assert all(torch.isfinite(g).all() for g in gradients if g is not None), key
