@@ -184,7 +184,7 @@ class Campaign:
             stock, pair = (outcome(one, index) for one in ended)
             said = ended[1].sentence or ended[1].raw
             entry = dict(task=task, kind=kind, index=index, stock=stock, pair=pair, fault=fault(stock, pair))
-            self.found.append({**entry, 'said': said.replace(str(self.folder), '')})
+            self.found.append({**entry, 'said': said.replace(str(self.folder), '').replace(f'{ROOT}/', '')})
             console.print(f'{task}, {kind} at {index}: stock {stock}; pair {pair}', markup=False)
             if self.found[-1]['fault']:
                 console.print(f'  FAULT {said}', markup=False, soft_wrap=True)
