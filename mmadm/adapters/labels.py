@@ -67,13 +67,13 @@ def check_labels(roles: Mapping[str, nn.Module], dataset: Any, count: int = 64) 
     """
     seen: list[Seen] = []
     try:
-        knowledge = {role: known for role, model in roles.items() if (known := _knowledge(model))}
-        told: set[tuple[str, int]] = set()
+        knowledge = [(role, known) for role, model in roles.items() for known in _knowledge(model)]
+        told: set[tuple[str, str, int]] = set()
         with replayed(generator_states()), untouched_generators():
             for found, item in look_at(dataset, count) if knowledge else ():
                 seen.append(found)
-                for role, known in knowledge.items():
-                    wrong = {(role, label) for label in known.wrong(found)}
+                for role, known in knowledge:
+                    wrong = {(role, known.kind, label) for label in known.wrong(found)}
                     if not wrong <= told:
                         _judge(role, roles[role], known, found, item, dataset)
                         told |= wrong
@@ -81,7 +81,7 @@ def check_labels(roles: Mapping[str, nn.Module], dataset: Any, count: int = 64) 
         raise
     except Exception as error:  # training may do without this sample, or run where it works
         _warn(f'The labels of {type(dataset).__name__} are not checked: {type(error).__name__}: {error}')
-    for text in _worth_knowing(set(knowledge.values()), dataset, seen) if seen else ():
+    for text in _worth_knowing({known for _, known in knowledge}, dataset, seen) if seen else ():
         _warn(text)
 
 
@@ -93,7 +93,8 @@ def _judge(role: str, model: nn.Module, known: _Knowledge, found: Seen, item: An
     """Refuse a sample with ids that are no classes, unless the network takes it."""
     what = f'{found.where}: label ids {sorted(known.wrong(found))[:8]} are {known}'
     if known.kind == PIXELS:
-        others = "the data set's reduce_zero_label or the label files"
+        key = 'reduce_zero_label' if known.key.startswith('decode_head') else 'metainfo'
+        others = f"the data set's {key} or the label files"
     else:
         files = {str(part.ann_file) for part in parts_of(dataset) if getattr(part, 'ann_file', None)}
         others = f"the data set's metainfo.classes or {', '.join(sorted(files)) or 'the labels'}"
@@ -106,8 +107,18 @@ def _judge(role: str, model: nn.Module, known: _Knowledge, found: Seen, item: An
     _warn(f'{what}, but model.roles.{role} learns from them without an error. {advice} if that is not meant.')
 
 
-def _knowledge(model: Any) -> _Knowledge | None:
-    """What a network learns; None for one of which that is not known."""
+def _knowledge(model: Any) -> Iterator[_Knowledge]:
+    """What a network learns; nothing for one of which that is not known."""
+    objects = _knowledge_of_objects(model)
+    pixels = _knowledge_of_pixels(model)
+    yield from filter(None, (objects, pixels))
+    classes = getattr(getattr(model, 'head', None), 'num_classes', None)
+    if not objects and not pixels and classes is not None:
+        yield _Knowledge(IMAGES, 'head.num_classes', classes)
+
+
+def _knowledge_of_pixels(model: Any) -> _Knowledge | None:
+    """What the classifier of a segmentor learns, or that of a panoptic network's semantic maps."""
     head: Any = getattr(model, 'decode_head', None)
     if head is not None:
         head = head[-1] if isinstance(head, nn.ModuleList) else head
@@ -115,6 +126,16 @@ def _knowledge(model: Any) -> _Knowledge | None:
         binary = head.out_channels == 1 and any(getattr(part, 'use_sigmoid', False) for part in head.modules())
         classes = 2 if binary else head.num_classes
         return _Knowledge(PIXELS, 'decode_head.num_classes', classes, head.ignore_index)
+    for path in ('semantic_head', 'panoptic_head'):
+        head = getattr(model, path, None)
+        if getattr(head, 'num_stuff_classes', 0):
+            key = f'{path}.num_things_classes + num_stuff_classes'
+            classes = head.num_things_classes + head.num_stuff_classes
+            return _Knowledge(PIXELS, key, classes, getattr(getattr(head, 'loss_seg', None), 'ignore_index', 255))
+    return None
+
+
+def _knowledge_of_objects(model: Any) -> _Knowledge | None:
     for path, key in _OBJECT_HEADS:
         try:
             head = model.get_submodule(path)
@@ -123,8 +144,7 @@ def _knowledge(model: Any) -> _Knowledge | None:
         head = head[-1] if isinstance(head, nn.ModuleList) else head
         if hasattr(head, key):
             return _Knowledge(OBJECTS, f'{path}.{key}', getattr(head, key))
-    classes = getattr(getattr(model, 'head', None), 'num_classes', None)
-    return None if classes is None else _Knowledge(IMAGES, 'head.num_classes', classes)
+    return None
 
 
 def _refusal(model: nn.Module, item: Any) -> str | None:

@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmcv.transforms import BaseTransform
 from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
+from mmengine.structures import PixelData
 from PIL import Image
-from tiny_det import build, detector, distillation
+from tiny_det import batch, build, detector, distillation, narrow
+from torch import nn
 
 from mmadm.adapters.labels import check_labels
+from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError
 
 NAMES = ('cell', 'plate', 'dish')
@@ -225,3 +229,60 @@ def test_a_panoptic_file_is_understood(tmp_path, warnings_of):
     assert dataset[0]['data_samples'].gt_instances.labels.tolist() == [1]
     check_labels(dict(student=build(detector('retinanet', classes=2))), dataset)
     assert warnings_of() == []
+
+
+class One:
+    """A data set of one packed item."""
+
+    def __init__(self, item):
+        self.item = item
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return deepcopy(self.item)
+
+
+@pytest.fixture(scope='module')
+def panoptic():
+    """A PanopticFPN of two things and three kinds of stuff, and an image that shows them."""
+    cfg = without_pretrained(role_model_cfg(dict(cfg='mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py')))
+    narrow(cfg, 4, 2)
+    cfg['semantic_head'].update(
+        num_things_classes=2, num_stuff_classes=3, in_channels=32, inner_channels=8,
+        norm_cfg=dict(type='GN', num_groups=4),
+    )  # fmt: skip
+    cfg['panoptic_fusion_head'].update(num_things_classes=2, num_stuff_classes=3)
+    made = batch(1, classes=2, masks=True)
+    return build(ConfigDict(cfg)), dict(inputs=made['inputs'][0], data_samples=made['data_samples'][0])
+
+
+@pytest.mark.parametrize('label', [4, 255, 5])
+def test_the_semantic_map_of_a_panoptic_network_is_judged(panoptic, label, warnings_of):
+    """Things come first, then stuff; 255 is void."""
+    model, item = panoptic
+    item = deepcopy(item)
+    labels = torch.zeros(1, *item['inputs'].shape[1:], dtype=torch.long)
+    labels[:, :40] = label
+    item['data_samples'].gt_sem_seg = PixelData(sem_seg=labels)
+    if label == 5:
+        with pytest.raises(
+            ConfigError, match=r'ids \[5\] are outside 0\.\.4 \(semantic_head\.num_things_classes \+ num'
+        ):
+            check_labels(dict(student=model), One(item))
+    else:
+        check_labels(dict(student=model), One(item))
+    assert warnings_of() == []
+
+
+def test_a_network_that_takes_any_semantic_map_is_told_of_a_strange_one(panoptic, warnings_of):
+    """MaskFormer leaves out what is no class, without a word."""
+    model, item = nn.Module(), deepcopy(panoptic[1])
+    model.panoptic_head = nn.Module()
+    model.panoptic_head.num_things_classes, model.panoptic_head.num_stuff_classes = 2, 3
+    model.data_preprocessor, model.forward = (lambda data, training: data), (lambda *_, **__: {})
+    item['data_samples'].gt_sem_seg = PixelData(sem_seg=torch.full((1, 96, 128), 9))
+    check_labels(dict(student=model), One(item))
+    (warning,) = warnings_of()
+    assert 'label ids [9] are outside 0..4 (panoptic_head.num_things_classes + num_stuff_classes=5' in warning
