@@ -35,6 +35,7 @@ class FrozenRole:
         predicts: Whether it is a whole network, and not a backbone alone.
         features_only: Whether neither class scores nor boxes of it are tapped.
         from_file: Whether its weights are those of ``checkpoint``, so that a checkpoint of all roles may lack them.
+        fingerprint: Of its weights, once somebody has asked for it.
     """
 
     loaded: bool
@@ -42,6 +43,7 @@ class FrozenRole:
     predicts: bool
     features_only: bool
     from_file: bool
+    fingerprint: str = ''
 
 
 def settle_weights(

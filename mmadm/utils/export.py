@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
+from torch import Tensor
 
 from mmadm.utils.checkpoint import read_checkpoint
 from mmadm.utils.config import role_cfgs, role_model_cfg
@@ -18,6 +21,8 @@ from mmadm.utils.weights import read_weights
 
 #: Entry of ``meta``: files of the roles that a full checkpoint does not hold
 _LEFT_OUT = 'left_out'
+#: Entry of ``meta``: fingerprints of their weights
+_LEFT_OUT_WEIGHTS = 'left_out_weights'
 _TRAINING = ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler')
 _ROLE_OPTIMISERS = 'RoleOptimWrapperConstructor'
 
@@ -28,18 +33,39 @@ def role_file(path: str | Path, role: str) -> Path:
     return path.with_name(f'{path.stem}_{role}{path.suffix}')
 
 
-def leave_out_role(checkpoint: dict[str, Any], role: str, file: str) -> None:
+def leave_out_role(checkpoint: dict[str, Any], role: str, file: str, weights: str) -> None:
     """Take a frozen role out of a full checkpoint.
 
     Args:
         checkpoint: The full checkpoint; changed.
         role: Name of the role.
         file: Where its weights are, which is noted in ``meta``.
+        weights: Their :func:`fingerprint`, likewise.
     """
     state = checkpoint['state_dict']
     for key in [key for key in state if key.startswith(f'roles.{role}.')]:
         del state[key]
     checkpoint['meta'].setdefault(_LEFT_OUT, {})[role] = file
+    checkpoint['meta'].setdefault(_LEFT_OUT_WEIGHTS, {})[role] = weights
+
+
+def left_out_weights(checkpoint: Mapping[str, Any]) -> dict[str, str]:
+    """Fingerprints of the roles that a full checkpoint does not hold, by role."""
+    found: dict[str, str] = checkpoint.get('meta', {}).get(_LEFT_OUT_WEIGHTS, {})
+    return found
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """A number that other weights do not have.
+
+    Args:
+        state: A state dict.
+    """
+    made = sha256()
+    for key, value in state.items():
+        made.update(f'{key}{tuple(value.shape)}{value.dtype}'.encode())
+        made.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return made.hexdigest()
 
 
 def extract_role(checkpoint: Mapping[str, Any], role: str) -> dict[str, Any]:

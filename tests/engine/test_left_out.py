@@ -89,6 +89,20 @@ def test_a_plain_runner_resumes_it_with_the_teacher_of_the_file(folder, tmp_path
     assert 'do not match' not in capsys.readouterr().out  # as mmengine prints of a state dict that lacks something
 
 
+def test_another_teacher_in_its_file_is_noticed_on_resume(folder, tmp_path, capsys):
+    cfg = config(folder, 5)
+    cfg.model.roles.teacher.checkpoint = str(teacher_file(tmp_path / 'teacher.pth', seed=8))
+    cfg.dump(tmp_path / 'cfg.py')
+    resume = ['--resume', folder / 'work/iter_4.pth']
+    error = refused(capsys, train, tmp_path / 'cfg.py', '--work-dir', tmp_path, *resume)
+    assert f"roles.teacher.checkpoint='{tmp_path}/teacher.pth' holds other weights than when this training" in error
+    with pytest.raises(CheckpointError, match='holds other weights than when this training began'):
+        trained(cfg, tmp_path, resume=True, load_from=str(folder / 'work/iter_4.pth'))
+    moved = teacher_file(tmp_path / 'moved.pth', seed=7)  # the same weights elsewhere are the same teacher
+    cfg.model.roles.teacher.checkpoint = str(moved)
+    assert trained(cfg, tmp_path, resume=True, load_from=str(folder / 'work/iter_4.pth')).iter == 5
+
+
 class TestCheckpointsThatHoldTheTeacher:
     """As written before, or by the stock hook."""
 

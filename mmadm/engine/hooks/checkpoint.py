@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -16,8 +16,8 @@ from mmadm.engine.atomic import BACKEND_ARGS
 from mmadm.engine.generators import KEY, ResumeGenerators
 from mmadm.registry import HOOKS
 from mmadm.utils.checkpoint import NOTE, noted_checkpoint, read_checkpoint, remove_leftovers, write_checkpoint
-from mmadm.utils.errors import ConfigError, near_matches
-from mmadm.utils.export import extract_role, leave_out_role, role_file
+from mmadm.utils.errors import CheckpointError, ConfigError, near_matches
+from mmadm.utils.export import extract_role, fingerprint, leave_out_role, left_out_weights, role_file
 from mmadm.utils.unwrap import unwrapped
 
 #: Entry of a checkpoint: names of the files that go when it is there
@@ -55,7 +55,12 @@ class RoleCheckpointHook(CheckpointHook):
         self._left: list[str] = []
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Take the generator states, and what a crash may have kept from being removed."""
+        """Take the generator states, and what a crash may have kept from being removed.
+
+        Raises:
+            CheckpointError: If the file of a frozen role holds other weights than when the resumed training began.
+        """
+        self._check_same_teachers(runner, checkpoint)
         self._generators.after_load_checkpoint(checkpoint)
         self._left = [Path(name).name for name in checkpoint.pop(REPLACED, [])]
 
@@ -106,7 +111,19 @@ class RoleCheckpointHook(CheckpointHook):
         model = unwrapped(runner.model)
         for role, known in getattr(model, 'frozen_roles', {}).items():
             if known.from_file:
-                leave_out_role(checkpoint, role, model.origins[role].checkpoint)
+                weights = _fingerprint(known, model.roles[role])
+                leave_out_role(checkpoint, role, model.origins[role].checkpoint, weights)
+
+    def _check_same_teachers(self, runner: Runner, checkpoint: Mapping[str, Any]) -> None:
+        model = unwrapped(runner.model)
+        for role, weights in left_out_weights(checkpoint).items() if runner._resume else ():
+            known = getattr(model, 'frozen_roles', {}).get(role)
+            if known is not None and known.from_file and _fingerprint(known, model.roles[role]) != weights:
+                raise CheckpointError(
+                    f'model.roles.{role}.checkpoint={model.origins[role].checkpoint!r} holds other weights than when '
+                    'this training began, which would go on with another teacher: give the file of then, or start anew '
+                    'with load_from'
+                )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         self._record = self._generators.record()  # here and not when saving, which only the main process does
@@ -181,3 +198,9 @@ class RoleCheckpointHook(CheckpointHook):
             Path(path).unlink(missing_ok=True)
             if self._deploy is not None:
                 role_file(path, self._deploy).unlink(missing_ok=True)
+
+
+def _fingerprint(known: Any, role: Any) -> str:
+    """That of a frozen role, computed once: its weights do not change."""
+    known.fingerprint = known.fingerprint or fingerprint(role.state_dict())
+    return str(known.fingerprint)
