@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from mmadm.bench.metrics import role_scores
+from mmadm.engine.preflight import check_scheduled_roles
 from mmadm.utils.unwrap import unwrapped
 
 #: What mmengine warns of in every run, and nobody can change
@@ -102,9 +103,15 @@ def terminal() -> Console | None:
 
 
 def build_runner(cfg: Any, console: Console | None) -> Runner:
-    """Build a Runner; on a terminal, what mmengine says of it is left to its log file."""
+    """Build a Runner; on a terminal, what mmengine says of it is left to its log file.
+
+    Raises:
+        ConfigError: If learning rates by role lack a role: mmengine builds them before any hook can look.
+    """
     with redirect_stdout(io.StringIO()) if console is not None else nullcontext():
-        return Runner.from_cfg(cfg)
+        runner = Runner.from_cfg(cfg)
+    check_scheduled_roles(runner.param_schedulers, runner.optim_wrapper, unwrapped(runner.model))
+    return runner
 
 
 @contextmanager

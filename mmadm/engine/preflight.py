@@ -15,10 +15,11 @@ from torch import nn
 
 from mmadm.engine.hooks.ema import RoleEMAHook
 from mmadm.engine.loops import RoleValLoop
-from mmadm.utils.errors import ConfigError
+from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.weights import read_weights
 
 #: Hooks of the toolboxes that take the model for a network of one kind, and fail
-FOR_ONE_NETWORK = ('YOLOXModeSwitchHook', 'SetEpochInfoHook')
+FOR_ONE_NETWORK = ('YOLOXModeSwitchHook', 'SetEpochInfoHook', 'NumClassCheckHook')
 #: Packages whose hooks are known
 _KNOWN = ('mmengine', 'mmadm', 'mmdet', 'mmseg')
 
@@ -32,9 +33,12 @@ def check_training(runner: Runner, model: nn.Module) -> None:
 
     Raises:
         ConfigError: Names the first key that must change.
+        CheckpointError: If ``load_from`` is a URL of which nothing can be loaded.
     """
     if not isinstance(runner.optim_wrapper, OptimWrapper):
         return
+    if runner._load_from and '://' in str(runner._load_from):  # mmengine would run what a download may hold
+        read_weights(runner._load_from, 'load_from')
     if runner.cfg.get('compile'):
         raise ConfigError(
             'compile: would compile whole training steps again and again, as taps and random streams change with each; '
@@ -42,6 +46,7 @@ def check_training(runner: Runner, model: nn.Module) -> None:
         )
     check_optimiser(runner.optim_wrapper, model)
     check_hooks(runner.hooks, model)
+    check_scheduled_roles(runner.cfg.get('param_scheduler'), runner.optim_wrapper, model)
     check_schedules(runner, model)
     if runner.val_loop is not None:
         check_metrics(runner, model)
@@ -105,6 +110,34 @@ def check_hooks(hooks: Iterable[Hook], model: Any) -> None:
                 'current',
                 logging.WARNING,
             )
+
+
+def check_scheduled_roles(schedule: Any, wrapper: Any, model: Any) -> None:
+    """Refuse learning rates by role that lack one or name another.
+
+    Args:
+        schedule: ``param_scheduler`` of the config.
+        wrapper: The optimiser of the training, or its config.
+        model: The model without a wrapper such as DDP.
+
+    Raises:
+        ConfigError: Names the role.
+    """
+    if not isinstance(schedule, Mapping) or 'type' in schedule or not hasattr(model, 'owners'):
+        return
+    owners = list(model.owners)
+    if isinstance(wrapper, Mapping) and 'constructor' not in wrapper:
+        raise ConfigError(
+            'param_scheduler: is a dict by role, but optim_wrapper makes one optimiser for all; add '
+            "optim_wrapper.constructor='mmadm.RoleOptimWrapperConstructor'"
+        )
+    for name in (name for name in schedule if name not in owners):
+        raise ConfigError(f'param_scheduler.{name}: nothing of this name learns; {near_matches(name, owners)}')
+    for name in (name for name in owners if name not in schedule):
+        raise ConfigError(
+            f'param_scheduler: has entries for {list(schedule)}, but none for {name!r}, which learns, too; add one, '
+            f'{name}=[] for a constant learning rate'
+        )
 
 
 def check_schedules(runner: Runner, model: Any) -> None:

@@ -9,8 +9,9 @@ from mmengine.logging import MessageHub, print_log
 
 #: What a Runner lacks whose config was written by hand and is started by a toolbox's own script
 UNGUARDED = (
-    'No hook of mmadm is in this config: no file of the deploy role, no exact resume, no guards. Start it with '
-    "`mmadm train`, or add default_hooks=dict(checkpoint=dict(type='mmadm.RoleCheckpointHook'), "
+    'mmadm.NonFiniteGuardHook is not in this config: hooks, optimisers and labels are not checked, and a loss that is '
+    'not finite goes unnoticed. Start it with `mmadm train`, which adds what is missing, or add '
+    "default_hooks=dict(checkpoint=dict(type='mmadm.RoleCheckpointHook'), "
     "guard=dict(type='mmadm.NonFiniteGuardHook'), teacher_guard=dict(type='mmadm.TeacherGuardHook')) and "
     "val_cfg=dict(type='mmadm.RoleValLoop', role_val=True)."
 )

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from runpy import run_path
-from threading import Thread
 
 import pytest
 import tiny_det
@@ -17,6 +14,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
+from served_files import Bait, served
 from tiny import build, distillation, segmentor
 
 from mmadm.utils.errors import CheckpointError
@@ -221,9 +219,7 @@ class TestKindsOfFiles:
         saved(tmp_path / 'good.pth', student)
         torch.save(dict(meta=Bait(), state_dict=student.state_dict()), tmp_path / 'odd.pth')
         monkeypatch.chdir(tmp_path)
-        with ThreadingHTTPServer(('127.0.0.1', 0), partial(QuietHandler, directory=tmp_path)) as server:
-            Thread(target=server.serve_forever, daemon=True).start()
-            url = f'http://127.0.0.1:{server.server_port}'
+        with served(tmp_path) as url:
             model = distillation(roles=dict(student=role(f'{url}/good.pth')))
             with pytest.raises(CheckpointError, match=r"checkpoint='http.*odd\.pth' holds eval, and such a class"):
                 distillation(roles=dict(student=role(f'{url}/odd.pth')))
@@ -231,23 +227,8 @@ class TestKindsOfFiles:
                 CheckpointError, match=r'gone\.pth. cannot be read \(HTTPError: .* Without a network pass'
             ):
                 distillation(roles=dict(student=role(f'{url}/gone.pth')))
-            server.shutdown()
         assert not Path('ran').exists() and 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
         assert torch.equal(model.roles['student'].backbone.conv1.weight, student.backbone.conv1.weight)
-
-
-class Bait:
-    """Writes a file when it is read."""
-
-    def __reduce__(self):
-        return eval, ('open("ran", "w") and None',)
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files without a word."""
-
-    def log_message(self, *_):
-        pass
 
 
 @MODELS.register_module()

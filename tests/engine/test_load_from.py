@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from served_files import Bait, served
 from tiny import build, segmentor
 from tiny_runs import load_tool, role_config, runner_of, same, stock_config, write_images
 
@@ -109,3 +110,22 @@ def test_the_tool_takes_it_and_says_before_building_that_it_is_not_there(data, t
     with pytest.raises(SystemExit):
         train.main([str(tmp_path / 'cfg.py'), '--work-dir', str(tmp_path / 'none'), *gone])
     assert "error: load_from='gone.pth': no such file" in capsys.readouterr().err
+
+
+def test_a_url_is_read_as_safely_as_a_file(data, tmp_path, monkeypatch):
+    """Into the deploy role as well; by itself mmengine's Runner would run what the file holds."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setenv('no_proxy', '*')
+    monkeypatch.chdir(tmp_path)
+    student = torch.load(saved(tmp_path / 'good.pth', segmentor(4)))['state_dict']
+    torch.save(dict(meta=Bait(), state_dict=student), tmp_path / 'odd.pth')
+    cfg = alone(data)
+    cfg.optim_wrapper.student.optimizer.lr = 0.0
+    with served(tmp_path) as url:
+        found = trained(cfg, tmp_path / 'good', load_from=f'{url}/good.pth')
+        with pytest.raises(CheckpointError, match=r"load_from='http.*odd\.pth' holds eval, and such a class"):
+            trained(cfg, tmp_path / 'odd', load_from=f'{url}/odd.pth')
+        with pytest.raises(CheckpointError, match=r"load_from='http.*gone\.pth' cannot be read \(HTTPError"):
+            trained(cfg, tmp_path / 'gone', load_from=f'{url}/gone.pth')
+    assert not Path('ran').exists()
+    assert torch.equal(found['roles.student.backbone.conv1.weight'], student['backbone.conv1.weight'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from tiny import segmentor
 from tiny_det import batch
-from tiny_runs import losses_of, role_config, runner_of, write_images
+from tiny_runs import load_tool, losses_of, role_config, runner_of, write_images
 from torch.utils.data import Dataset
 
 from mmadm.utils.errors import ConfigError
@@ -51,6 +52,10 @@ def data(tmp_path_factory) -> Path:
     [
         (dict(custom_hooks=[SWITCH]), r"YOLOXModeSwitchHook .*hook=dict\(type='YOLOXModeSwitchHook', \.\.\.\)\)"),
         (dict(custom_hooks=[dict(type='mmdet.SetEpochInfoHook')]), 'SetEpochInfoHook reaches into a single network'),
+        (
+            dict(custom_hooks=[dict(type='mmdet.NumClassCheckHook')]),
+            r"NumClassCheckHook .*type='mmadm\.RoleHook', hook=",
+        ),
         (dict(custom_hooks=[dict(type='mmdet.MeanTeacherHook')]), 'MeanTeacherHook .*remove it'),
         (dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='mIoU')]), "monitor='mIoU'.*write 'student/mIoU'"),
         (dict(checkpoint=dict(save_best='mIoU')), r"checkpoint.save_best='mIoU'.*\['student'\]; write 'student/mIoU'"),
@@ -77,6 +82,76 @@ def test_it_is_refused_before_the_first_iteration(data, tmp_path, settings, mess
     with pytest.raises(ConfigError, match=message):
         runner_of(cfg, tmp_path, **settings).train()
     assert not list(tmp_path.glob('*/vis_data/scalars.json')) or losses_of(tmp_path) == {}
+
+
+@pytest.mark.parametrize('classes', [5, 3])
+def test_a_check_of_classes_runs_on_the_roles(data, tmp_path, classes):
+    cfg = role_config(data, iterations=1)
+    cfg.model.roles.teacher.cfg.decode_head.num_classes = classes
+    cfg.model.distillers = []
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
+    cfg.train_dataloader.sampler.type = 'DefaultSampler'
+    hook = dict(type='mmadm.RoleHook', hook=dict(type='mmdet.NumClassCheckHook'))
+    runner = runner_of(cfg, tmp_path, custom_hooks=[hook])
+    if classes == 5:
+        runner.train()
+    else:
+        runner.hooks[:] = [found for found in runner.hooks if type(found).__name__ != 'NonFiniteGuardHook']
+        with pytest.raises(
+            ConfigError, match=r'roles\.teacher: NumClassCheckHook: The `num_classes` \(3\) in EncoderDecoder'
+        ):
+            runner.train()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (
+            dict(teacher=None),
+            r"param_scheduler: has entries for \['student'\], but none for 'teacher'.*teacher=\[\] for a",
+        ),
+        (dict(tutor=[]), r"param_scheduler\.tutor: nothing of this name learns; did you mean 'student'"),
+    ],
+)
+def test_learning_rates_by_role_need_each_role(data, tmp_path, capsys, changes, message):
+    cfg = role_config(data)
+    cfg.param_scheduler = {k: v for k, v in {**cfg.param_scheduler, **changes}.items() if v is not None}
+    cfg.dump(tmp_path / 'cfg.py')
+    with pytest.raises(SystemExit):
+        load_tool('train').main([str(tmp_path / 'cfg.py'), '--work-dir', str(tmp_path / 'work')])
+    assert re.search(message, capsys.readouterr().err)
+    if 'tutor' in changes:  # nor does a plain Runner pass over it in silence
+        runner = runner_of(cfg, tmp_path / 'plain')
+        runner.cfg.param_scheduler = cfg.param_scheduler
+        with pytest.raises(ConfigError, match=message):
+            runner.train()
+
+
+def test_learning_rates_by_role_need_an_optimiser_for_each(data, tmp_path, capsys):
+    cfg = role_config(data)
+    cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    cfg.dump(tmp_path / 'cfg.py')
+    with pytest.raises(SystemExit):
+        load_tool('train').main([str(tmp_path / 'cfg.py'), '--work-dir', str(tmp_path / 'work')])
+    assert 'param_scheduler: is a dict by role, but optim_wrapper makes one optimiser' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('guarded', [True, False])
+def test_a_config_without_the_guard_is_told_of_it_once(data, tmp_path, caplog, guarded):
+    cfg = role_config(data, iterations=2)
+    if not guarded:
+        cfg.default_hooks.pop('guard')
+    runner = runner_of(cfg, tmp_path, log_level='WARNING')
+    MMLogger.get_current_instance().addHandler(caplog.handler)
+    with caplog.at_level(logging.WARNING):
+        runner.train()
+    found = [
+        text for text in map(logging.LogRecord.getMessage, caplog.records) if 'NonFiniteGuardHook is not in' in text
+    ]
+    assert len(found) == (not guarded)
+    assert (
+        guarded or '`mmadm train`, which adds what is missing, or add default_hooks=dict(checkpoint=dict(' in found[0]
+    )
 
 
 def test_compiling_the_training_step_is_refused(data, tmp_path):

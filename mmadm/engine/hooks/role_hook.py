@@ -62,7 +62,10 @@ class RoleHook(Hook):
                     raise ConfigError(f'{_KEY}.roles: no role {role!r}; {near_matches(role, known)}')
                 self._by_role[role] = self._build()
         for role, hook in self._by_role.items():
-            getattr(hook, stage)(_RoleRunner(runner, model.roles[role]), **arguments)
+            try:
+                getattr(hook, stage)(_RoleRunner(runner, model.roles[role]), **arguments)
+            except AssertionError as error:  # by which stock hooks refuse a network
+                raise ConfigError(f'model.roles.{role}: {type(hook).__name__}: {error}') from error
 
     before_run = partialmethod(_pass_on, 'before_run')
     after_run = partialmethod(_pass_on, 'after_run')
