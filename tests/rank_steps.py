@@ -106,6 +106,8 @@ METHODS = {
     **{f'segmentation, {name}': method for name, method in SEGMENTATION.items()},
     **{f'gfl, {name}': method for name, method in DETECTION.items()},
     'retinanet, kd': DETECTION['kd'],
+    'gfl, crosskd': taught('CrossKD', start=1),
+    'fcos, crosskd': taught('CrossKD', start=1),
     'segmentation, alone': ALONE,
     'gfl, alone': ALONE,
     'generic, fitnet': edge('backbone', 'HintMSE'),

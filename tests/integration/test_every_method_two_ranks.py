@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from rank_steps import METHODS, Tensors, batches, build, joined, run_rank, step
+from role_outputs import run_roles
 
 from mmadm.structures import is_loss
 
@@ -14,7 +15,9 @@ from mmadm.structures import is_loss
 BY_BATCH = ('segmentation, pkd', 'segmentation, dist', 'segmentation, akd_batchnorm')
 #: Trainings whose stock losses are divided by what a rank has, or which the published LD sums
 BY_LOSS = ('retinanet, kd', 'gfl, ld_published')
-OTHERS = [name for name in METHODS if name not in (*BY_BATCH, *BY_LOSS)]
+#: CrossKD takes the statistics of a rank and counts what all ranks have
+CROSSKD = ('gfl, crosskd', 'fcos, crosskd')
+OTHERS = [name for name in METHODS if name not in (*BY_BATCH, *BY_LOSS, *CROSSKD)]
 Steps = dict[str, dict[str, Tensors]]
 
 
@@ -78,6 +81,24 @@ def test_positives_are_those_of_all_ranks_where_stock_takes_its_own(ranks, folde
     found = mean([rank['retinanet, kd'] for rank in ranks], 'losses')
     assert_equal(*({'': losses['student.loss_transfer']} for losses in (found, right)))
     assert (found['student.loss_cls'] / right['student.loss_cls'] - 1).abs() > 0.1
+
+
+@pytest.mark.parametrize('name', CROSSKD)
+def test_crosskd_divides_by_the_mean_of_what_both_ranks_count(ranks, folder, name):
+    model = build(name, folder)
+    data = [model.data_preprocessor(batch, True) for batch in batches(name)]
+    alone = [step(model, batch)['losses'] for batch in batches(name)]
+    targets = run_roles(model, data[0])['student'].targets()
+    count = targets.positives if targets.centerness is None else targets.centerness
+    assert count > 2  # else the least of 1 counts
+    shares = [2.0, 2 / count.item()]  # without an object the second rank alone counts 1
+    for term in ('classification', 'boxes'):
+        key = f'student.loss_crosskd_{term}'
+        found = [(rank[name]['losses'][key] / part[key]).item() for rank, part in zip(ranks, alone, strict=True)]
+        if name == 'gfl, crosskd' and term == 'boxes':  # by the teacher's scores, which each rank has some of
+            assert sum(found) == pytest.approx(2, rel=1e-5) and abs(found[0] - 1) > 1e-4
+        else:
+            assert found == pytest.approx(shares, rel=1e-5)
 
 
 def test_the_published_terms_of_ld_are_those_of_a_rank(ranks, folder):
