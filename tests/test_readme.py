@@ -19,7 +19,9 @@ def test_tables_come_from_the_records():
     pages = [(ROOT / page).read_text(encoding='utf-8') for page in ('docs/results.md', 'docs/results_appendix.md')]
     tables = [table for page in pages for table in TABLE.findall(page)]
     assert {file for file, _ in tables} == {
-        f'benchmarks/{p.name}' for p in (ROOT / 'benchmarks').glob('*.jsonl') if '.cost' not in p.name
+        f'benchmarks/{p.name}'
+        for p in (ROOT / 'benchmarks').glob('*.jsonl')
+        if '.cost' not in p.name and p.name != 'zoo.jsonl'  # which docs/networks.md counts
     }
     for file, table in tables:
         assert table == rendered(file), file
