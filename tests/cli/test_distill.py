@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from distill_command import refused
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
-from stock_trainings import STOCK, write_data, write_stock_config
+from stock_trainings import STOCK
 
 from mmadm.cli import distill
 from mmadm.cli.methods_table import FROZEN, METHODS, TEACHES
@@ -33,47 +32,6 @@ optim_wrapper = dict(constructor='mmadm.RoleOptimWrapperConstructor')
 val_cfg = dict(type='mmadm.RoleValLoop', role_val=True)
 default_hooks = dict(checkpoint=dict(type='mmadm.RoleCheckpointHook'), guard=dict(type='mmadm.NonFiniteGuardHook'))
 """
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory) -> Path:
-    """Narrow training configs of a segmentor and a detector, as student and as teacher with weights."""
-    folder = tmp_path_factory.mktemp('distill')
-    data = write_data(folder / 'data')
-    for kind in ('pspnet', 'retinanet'):
-        for role, width in (('student', 8), ('teacher', 12)):
-            write_stock_config(kind, width, data, folder / f'{kind}_{role}.py')
-        model = build(folder / f'{kind}_teacher.py')
-        torch.save(dict(meta={}, state_dict=model.state_dict()), folder / f'{kind}.pth')
-    torch.save(dict(meta={}, state_dict=build(folder / 'pspnet_student.py').state_dict()), folder / 'pspnet_same.pth')
-    return folder
-
-
-def build(file: Path) -> torch.nn.Module:
-    """The stock model of a config."""
-    cfg = Config.fromfile(file)
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        return MODELS.build(cfg.model)
-
-
-@pytest.fixture
-def here(folder, tmp_path, monkeypatch) -> Path:
-    """An empty folder to write to, from where the configs are one folder away."""
-    work = folder / tmp_path.name
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return work
-
-
-def refused(capsys, *words: str | Path) -> str:
-    """The one sentence with which the command ends; nothing was written."""
-    before = set(Path.cwd().iterdir())
-    with pytest.raises(SystemExit) as ended:
-        distill.main([str(word) for word in words])
-    assert ended.value.code == 1
-    assert set(Path.cwd().iterdir()) == before
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
 
 
 def test_a_config_of_a_toolbox_is_inherited_by_name(here):
@@ -237,51 +195,6 @@ def test_a_training_is_started_as_asked(here, monkeypatch):
         [sys.executable, *torchrun, *training, '--work-dir', 'w', '--amp', '--launcher', 'pytorch'],
         [sys.executable, *training],
     ]
-
-
-def test_published_weights_are_offered(here, capsys):
-    for method, further in (('kd', ', or --no-frozen'), ('sokd', '')):
-        told = refused(capsys, STOCK['pspnet'], STOCK['pspnet'], '--method', method)
-        address = 'https://download.openmmlab.com/mmsegmentation/v0.5/pspnet/pspnet_r18-d8_512x1024_80k_cityscapes/'
-        assert f'give --teacher-checkpoint {address}' in told and ('--no-frozen' in told) == bool(further)
-    url = told.partition('--teacher-checkpoint ')[2]
-    distill.main([STOCK['pspnet'], STOCK['pspnet'], '--method', 'kd', '--teacher-checkpoint', url, '--out', 'a.py'])
-    assert Config.fromfile('a.py').model.roles.teacher.checkpoint == url
-
-
-def test_adm_on_random_features_is_one_line_with_what_to_set(here, capsys):
-    def warnings(*words):
-        distill.main([*words, '--force', '--out', 'a.py'])
-        return [line for line in ' '.join(capsys.readouterr().out.split()).split(' - ') if 'warning' in line]
-
-    pair = ['../pspnet_student.py', '../pspnet_teacher.py']
-    (line,) = warnings(*pair)
-    assert 'the teacher starts from random weights' in line
-    settings = line.partition('--set ')[2].split()
-    assert warnings(*pair, '--set', *settings) == []
-    adm = Config.fromfile('a.py').model.distillers[1]
-    assert (adm.type, adm.consensus, adm.schedule) == ('mmadm.ADM', 1, dict(warmup='linear', length=1000))
-    assert build_model(Config.fromfile('a.py'))
-    assert warnings(*pair, '--teacher-checkpoint', '../pspnet.pth') == []
-    assert warnings(*pair, '--method', 'dml') == []
-    assert warnings('../pspnet_student.py', STOCK['pspnet']) == []  # from ImageNet weights
-
-
-def test_a_checkpoint_of_another_network(here, capsys, caplog, monkeypatch):
-    """Its head and the 3x3 convolutions of a bottleneck fit, which is no network; a head of other classes is."""
-    deep = Config.fromfile('../pspnet_student.py')
-    deep.model.backbone.depth = 50
-    for head, channels in (('decode_head', 256), ('auxiliary_head', 128)):
-        deep.model[head].in_channels = channels
-    deep.dump('deep.py')
-    torch.save(dict(meta={}, state_dict=build(Path('deep.py')).state_dict()), 'deep.pth')
-    words = ['../pspnet_student.py', '../pspnet_student.py', '--method', 'dml', '--out', 'a.py', '--student-checkpoint']
-    told = refused(capsys, *words, 'deep.pth')
-    assert 'model.roles.student.checkpoint' in told and 'made for another architecture' in told
-    logger = MMLogger.get_current_instance()
-    monkeypatch.setattr(logger, 'handlers', [caplog.handler])
-    distill.main([*words, '../pspnet_same.pth', '--classes', '4'])
-    assert [record.levelname for record in caplog.records if "fits role 'student' in part" in record.message]
 
 
 @pytest.mark.parametrize(
