@@ -77,7 +77,7 @@ def built(cfg: Config) -> torch.nn.Module:
     """The config's model with small roles."""
     for name, role in cfg.model.roles.items():
         cfg.model.roles[name] = small(role, dict(student=4, teacher=8)[name])
-        if 'mmadm.CrossKD' in [distiller.type for distiller in cfg.model.distillers]:
+        if 'mmadm.CrossKD' in [distiller.type for distiller in cfg.model.get('distillers', ())]:
             cfg.model.roles[name].bbox_head.stacked_convs = 4  # it looks into the head
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):

@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import torch
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 
 from mmadm.utils.config import role_model_cfg, without_pretrained
 
@@ -170,6 +170,14 @@ def batch(number=2, seed=0, size=SIZE, classes=CLASSES, objects=3, masks=False):
         sample.ignored_instances = InstanceData(bboxes=HorizontalBoxes(torch.zeros(0, 4)), labels=torch.zeros(0).long())
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
+
+
+def batch_for(family, **kwargs):
+    """A batch with all labels that a family learns from: masks, and a map of stuff."""
+    data = batch(masks=family in ('mask', 'cascade_mask', 'htc', 'panoptic_fpn'), **kwargs)
+    for sample in data['data_samples'] if family in ('htc', 'panoptic_fpn') else ():
+        sample.gt_sem_seg = PixelData(sem_seg=torch.zeros(1, *sample.img_shape, dtype=torch.long))
+    return data
 
 
 def in_rows(logits: torch.Tensor, images: int) -> torch.Tensor:

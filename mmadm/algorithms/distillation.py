@@ -83,8 +83,7 @@ class Distillation(BaseModel):
         self.roles: Any = built
         self.frozen = tuple(frozen)
         self.trainable = trainable
-        self.deploy = deploy
-        self.predicting = deploy
+        self.deploy = self.predicting = deploy
         self.check_losses: Callable[[Tensor, dict[str, Tensor]], None] | None = None
         self.origins = origins
         self.progress = Progress()

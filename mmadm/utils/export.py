@@ -64,7 +64,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     made = sha256()
     for key, value in state.items():
         made.update(f'{key}{tuple(value.shape)}{value.dtype}'.encode())
-        made.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        made.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return made.hexdigest()
 
 

@@ -12,7 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from reached_weights import assert_routed, total
 from role_outputs import role_outputs
-from tiny_det import STOCK, batch, build, detector, distillation
+from tiny_det import STOCK, batch, batch_for, build, detector, distillation
 
 from mmadm.registry import MODELS
 from mmadm.structures import BatchArea, GroundTruth, Step
@@ -30,7 +30,7 @@ def both(family: str) -> list[dict]:
 
 def losses_of(model, family='', **kwargs):
     """Every separate loss of one training forward pass."""
-    data = model.data_preprocessor(batch(masks=family == 'mask', **kwargs), True)
+    data = model.data_preprocessor(batch_for(family, **kwargs), True)
     return model(**data, mode='loss')
 
 
@@ -39,7 +39,7 @@ def train(model, family='', steps=3, lr=0.002, **kwargs):
     optimiser = OptimWrapper(torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9))
     logs = []
     for step in range(steps):
-        log = model.train_step(batch(masks=family == 'mask', seed=step, **kwargs), optimiser)
+        log = model.train_step(batch_for(family, seed=step, **kwargs), optimiser)
         logs.append({key: float(value) for key, value in log.items()})
     return logs
 

@@ -79,6 +79,7 @@ def detectors(tmp_path_factory):
     cfg.default_hooks.checkpoint = dict(type='mmadm.RoleCheckpointHook', interval=1)
     cfg.log_processor = dict(by_epoch=True)
     cfg.val_evaluator.classwise = True
+    cfg.visualizer.pop('name', None)  # mmengine hands the visualizer of an equal name on, with its folder
     work_dir = folder / 'work'
     train(cfg, work_dir, stop=9)
     page, lacking = written(work_dir)

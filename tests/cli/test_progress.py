@@ -120,4 +120,6 @@ def test_a_plain_runner_is_told_once_what_its_config_lacks(data, tmp_path, capsy
     if guarded:
         cfg.default_hooks.guard = dict(type='mmadm.NonFiniteGuardHook')
     runner_of(cfg, tmp_path, log_level='WARNING').train()
-    assert capsys.readouterr().out.count('Start it with `mmadm train`, or add default_hooks=dict(') == (not guarded)
+    assert capsys.readouterr().out.count(
+        'Start it with `mmadm train`, which adds what is missing, or add default_hooks=dict('
+    ) == (not guarded)

@@ -45,7 +45,9 @@ class Teaching(BaseModel):
         self.roles = nn.ModuleDict(dict(teacher=teacher))
         self.frozen = ('teacher',)
         self.origins = dict(teacher=Origin('seer.pth', {}, {}))
-        self.frozen_roles = dict(teacher=FrozenRole(loaded=True, whole=True, features_only=False, from_file=True))
+        self.frozen_roles = dict(
+            teacher=FrozenRole(loaded=True, whole=True, predicts=True, features_only=False, from_file=True)
+        )
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         raise AssertionError('only the teacher is asked')
