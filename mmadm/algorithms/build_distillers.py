@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from inspect import signature
 from itertools import count
 from typing import Any
 
@@ -125,6 +126,10 @@ def _build(key: str, cfg: Mapping[str, Any]) -> Distiller:
     made = MODELS.get(kind) if isinstance(kind, str) else kind
     if made is not None:
         require_numbers(key, made, cfg)
+        options = signature(made).parameters
+        any_other = any(option.kind is option.VAR_KEYWORD for option in options.values())
+        for unknown in () if any_other else (k for k in cfg if k not in ('type', 'name', '_scope_', *options)):
+            raise ConfigError(f'{key}.{unknown}: unknown; {near_matches(unknown, [*options, "name"])}')
     try:
         distiller = MODELS.build({'_scope_': 'mmadm', **{k: value for k, value in cfg.items() if k != 'name'}})
     except (ConfigError, TypeError, KeyError) as error:

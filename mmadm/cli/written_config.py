@@ -6,18 +6,20 @@ import os
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, distribution
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.runner import Runner
 
 from mmadm.cli.config_text import Raw, statement
 from mmadm.cli.methods_table import METHODS, NONE, EachLevel
 from mmadm.cli.networks import Network
 from mmadm.cli.plan import Plan, bridge_role
 from mmadm.cli.runtime import role_settings
-from mmadm.utils.errors import ConfigError
+from mmadm.utils.errors import ConfigError, near_matches
 from mmadm.utils.optim_config import RECIPE_KEYS
 
 _CONSTRUCTOR = 'mmadm.RoleOptimWrapperConstructor'
@@ -140,7 +142,13 @@ def apply_settings(found: dict[str, Any], base: Config, settings: Mapping[str, A
         ConfigError: If a key does not fit what stands there.
     """
     merged = deepcopy(found)
+    known = {*base.keys(), *found, *signature(Runner).parameters, 'auto_scale_lr', 'custom_imports', 'tta_model'}
     for key, value in settings.items():
+        if key.partition('.')[0] not in known:
+            raise ConfigError(
+                f'--set {key}={value}: no key of a training config; {near_matches(key.partition(".")[0], known)}. '
+                'Settings of the method are model.distillers.0.<option>'
+            )
         own = Config({'it': merged})
         try:
             if key.partition('.')[0] == 'model':

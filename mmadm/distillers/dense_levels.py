@@ -50,7 +50,7 @@ def check_dense(method: str, edges: Sequence[Edge], facts: Facts) -> dict[str, D
             numbers = [f'{len(shape)} levels with {max(shape)} priors at a position' for shape in shapes]
             raise ConfigError(
                 f'{method}: role {edge.learner.role!r} has {numbers[0]}, {edge.source.role!r} {numbers[1]}; both need '
-                'the same'
+                'the same: take a teacher with the head and anchors of the student, or features, as FGD does'
             )
         if facts[edge.learner.role].output.truth.boxes is None:
             raise ConfigError(_UNASSIGNED.format(method, edge.learner.role))

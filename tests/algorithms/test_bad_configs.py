@@ -27,6 +27,7 @@ MUTUAL = dict(type='MutualLearning', roles=['student', 'teacher'])
         (dict(distillers=['ADM']), r"model\.distillers\[0\]='ADM': must be a dict"),
         (dict(distillers=[dict(source='teacher')]), r"distillers\[0\]: `type` is missing; valid: 'ADM', '"),
         (dict(distillers=[dict(type='mmadm.SwithOKD')]), r"distillers\[0\]\.type=.*did you mean 'SwitOKD'"),
+        (dict(distillers=[dict(MUTUAL, wieght=2.0)]), r"distillers\[0\]\.wieght: unknown; did you mean 'weight'"),
         (dict(distillers=[dict(type='AvatarEnsemble')]), r"distillers\[0\]\.type='AvatarEnsemble': no distiller"),
         (
             dict(distillers=[dict(type='Transfer', source='teacher', learner='student', loss='KLDivergence')]),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from tiny import distillation, segmentor
 
-from mmadm.utils.errors import ConfigError
+from mmadm.utils.errors import CheckpointError, ConfigError
 
 
 def refused(roles, match):
@@ -36,3 +38,13 @@ def test_what_a_toolbox_says_of_its_own_config_is_passed_on(tmp_path):
     lacking = tmp_path / 'lacking.py'
     lacking.write_text("_base_ = './nowhere.py'")
     refused(dict(student=dict(cfg=str(lacking))), r'cannot be read as a config: FileNotFoundError: .*nowhere\.py')
+
+
+def test_weights_that_come_through_a_missing_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torchvision', None)  # as if it were not installed
+    student = segmentor()
+    student['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='torchvision://resnet18')
+    with pytest.raises(
+        CheckpointError, match=r"model\.roles\.student: its `init_cfg` .* package 'torchvision', which is"
+    ):
+        distillation(roles=dict(student=student), distillers=[], deploy='student').init_weights()

@@ -213,6 +213,7 @@ def test_a_training_is_started_as_asked(here, monkeypatch):
         ),
         (['--at', 'backbone.layer9'], "no tap 'backbone.layer9'; did you mean 'backbone.layer"),
         (['--at', 'feats', 'student=feats'], 'one tap for all roles, or ROLE=TAP for each'),
+        (['--set', 'pixel_queue=9'], '--set pixel_queue=9: no key of a training config'),
         (['--set', 'train_dataloader.dataset.pipeline.99.type=A'], '--set train_dataloader.dataset.pipeline.99.type'),
         (['--out', 'a.txt'], '--out=a.txt: a config ends with .py'),
         (['--gpus', '4'], 'several GPUs need --launcher'),

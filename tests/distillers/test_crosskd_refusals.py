@@ -29,7 +29,7 @@ MISFITS = {
     'levels': (
         ('retinanet', dict(anchor_generator=dict(type='AnchorGenerator', **FOUR_LEVELS))),
         'retinanet',
-        r"role 'student' has 4 levels with 9 priors at a position, 'teacher' 5 levels .*; both need the same",
+        r"role 'student' has 4 levels with 9 priors at a position, 'teacher' 5 levels .*; both need the same: take a",
     ),
     'priors': (
         ('fcos', {}),
