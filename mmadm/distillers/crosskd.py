@@ -155,13 +155,16 @@ class CrossKD(Distiller):
         )
 
     def _features(self, branch: str, outputs: Outputs, step: Step) -> list[Tensor]:
-        """What enters the teacher's head at each level: the student's features with the teacher's statistics."""
+        """What enters the teacher's head at each level: the student's features with the teacher's statistics.
+
+        The teacher is frozen, so its features have no gradient to cut off.
+        """
         edge, found = self._branches[branch], []
         mine, theirs = (self._positioned(tap, outputs) for tap in (edge.learner, edge.source))
         for level, (own, other) in enumerate(zip(mine, theirs, strict=True)):
             key = level_key(edge, level, len(mine))
             values = step.connectors[key](own.values) if key in step.connectors else own.values
-            taught, mask = moved_onto(other, own).detach(), own.image_mask()
+            taught, mask = moved_onto(other, own), own.image_mask()
             aligned = align_statistics(values, taught, mask)
             if mask is not None:  # beyond the image the teacher sees its own: a channel may be constant in it alone
                 aligned = torch.where(mask.unsqueeze(1), aligned, taught)
