@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from mmengine.model import MMDistributedDataParallel
-from tiny import batch, distillation, plain_optimiser, segmentor
+from small_segmentors import batch, distillation, plain_optimiser, segmentor
 
 STEPS = 3
 IMAGES = 4

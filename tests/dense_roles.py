@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import tiny_det
+import small_detectors
 import torch
 from mmengine.registry import DefaultScope
 from role_outputs import role_outputs
@@ -63,7 +63,7 @@ def published(case, classes=3):
 
 def with_convs(family, convs=2, width=4, **head):
     """Config of a detector with several convolutions in each branch of its head."""
-    cfg = tiny_det.detector(family, width)
+    cfg = small_detectors.detector(family, width)
     cfg['bbox_head'].update(stacked_convs=convs, **head)
     return cfg
 
@@ -71,7 +71,7 @@ def with_convs(family, convs=2, width=4, **head):
 def crosskd(family='retinanet', roles=None, frozen=('teacher',), **options):
     """A model with CrossKD behind the first convolution, whose heads tell classes apart."""
     roles = roles or dict(student=with_convs(family), teacher=with_convs(family, width=8))
-    model = tiny_det.distillation(
+    model = small_detectors.distillation(
         roles=roles, frozen=list(frozen), distillers=[{'type': 'CrossKD', 'start': 1, **options}]
     )
     for role in roles:  # as if trained: at the start a class has the score 0.01 everywhere

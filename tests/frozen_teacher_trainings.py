@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
-from tiny import CLASSES, build, segmentor
-from tiny_runs import role_config, runner_of
+from small_segmentors import CLASSES, build, segmentor
+from small_trainings import role_config, runner_of
 
 from mmadm.utils.errors import ConfigError
 

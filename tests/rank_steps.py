@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from torch import Tensor, nn
@@ -134,12 +134,15 @@ def build(name: str, folder: Path) -> nn.Module:
     family, _, _ = name.partition(',')
     cfg = {'type': 'Distillation', **METHODS[name]}
     if family == 'segmentation':
-        kit, roles = tiny, {role: tiny.segmentor(width, 0.0, norm='GN') for role, width in WIDTHS.items()}
+        kit, roles = (
+            small_segmentors,
+            {role: small_segmentors.segmentor(width, 0.0, norm='GN') for role, width in WIDTHS.items()},
+        )
     elif family == 'generic':
         own = dict(type=Regressor, data_preprocessor=dict(type='ImgDataPreprocessor', mean=[120.0] * 3, std=[58.0] * 3))
-        kit, roles = tiny, {role: dict(own, width=width) for role, width in WIDTHS.items()}
+        kit, roles = small_segmentors, {role: dict(own, width=width) for role, width in WIDTHS.items()}
     else:
-        kit, roles = tiny_det, {role: tiny_det.detector(family, width) for role, width in WIDTHS.items()}
+        kit, roles = small_detectors, {role: small_detectors.detector(family, width) for role, width in WIDTHS.items()}
         for role in roles.values():
             role['backbone']['norm_cfg'] = dict(type='GN', num_groups=2)
     if not cfg.pop('task_loss', True):
@@ -163,8 +166,8 @@ def build(name: str, folder: Path) -> nn.Module:
 def batches(name: str) -> list[Config]:
     """What each rank sees: of images with boxes three on each of two images, and none at all."""
     if name.startswith(('segmentation', 'generic')):
-        return [tiny.batch(2, seed=3), tiny.batch(2, seed=4)]
-    return [tiny_det.batch(2, seed=3, objects=3), tiny_det.batch(2, seed=4, objects=0)]
+        return [small_segmentors.batch(2, seed=3), small_segmentors.batch(2, seed=4)]
+    return [small_detectors.batch(2, seed=3, objects=3), small_detectors.batch(2, seed=4, objects=0)]
 
 
 def joined(parts: list[Config]) -> Config:

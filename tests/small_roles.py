@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tiny_det
+import small_detectors
 
 from mmadm.utils.config import role_model_cfg, without_pretrained
 
@@ -13,7 +13,7 @@ def small(role: dict, width: int) -> dict:
     """The role's stock model with its own kind of neck and heads, but narrow and with random weights."""
     cfg = without_pretrained(role_model_cfg(dict(cfg=role['cfg'])))
     if 'decode_head' not in cfg:
-        tiny_det.narrow(cfg, width, tiny_det.CLASSES)
+        small_detectors.narrow(cfg, width, small_detectors.CLASSES)
         return cfg
     cfg['data_preprocessor']['size'] = SEGMENTATION_SIZE
     backbone, head = cfg['backbone'], cfg['decode_head']

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from tiny import batch, segmentor
+from small_segmentors import batch, segmentor
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-import tiny_det
+import small_detectors
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 
@@ -116,7 +116,7 @@ def narrow(kind: str, model: dict[str, Any], width: int) -> None:
         model['neck'].update(in_channels=[4 * width, 8 * width, 16 * width], out_channels=32, num_csp_blocks=1)
         head.update(in_channels=32, feat_channels=32)
     else:
-        tiny_det.narrow(model, width, 80)
+        small_detectors.narrow(model, width, 80)
 
 
 def _narrow_masks(head: dict[str, Any], width: int) -> None:

@@ -6,7 +6,7 @@ from copy import deepcopy
 import cv2
 import numpy as np
 from mmengine.config import Config
-from tiny_runs import ROOT
+from small_trainings import ROOT
 
 CLASSES = ('person', 'car', 'traffic sign')
 ITERATIONS = 60

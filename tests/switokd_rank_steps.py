@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from mmengine.model import MMDistributedDataParallel
-from tiny import batch, distillation, plain_optimiser
+from small_segmentors import batch, distillation, plain_optimiser
 
 #: share of the rows of rank 1 in which the student is right; on rank 0 the teacher is right everywhere
 CASES = {'pauses': 0.5, 'learns': 1.0}

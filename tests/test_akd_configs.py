@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
@@ -78,7 +78,7 @@ def test_a_step_moves_only_the_student(name, tmp_path):
     cfg = config(name)
     model = built(cfg, tmp_path)
     segments = 'cityscapes' in name
-    data = tiny.batch(2, size=SEGMENTATION_SIZE, classes=19) if segments else tiny_det.batch(2)
+    data = small_segmentors.batch(2, size=SEGMENTATION_SIZE, classes=19) if segments else small_detectors.batch(2)
     teacher = {key: value.clone() for key, value in model.roles['teacher'].state_dict().items()}
     before = {key: value.clone() for key, value in model.roles['student'].named_parameters()}
     losses = model(**model.data_preprocessor(data, True), mode='loss')

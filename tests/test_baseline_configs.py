@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
@@ -95,7 +95,11 @@ def expected(name: str) -> set[str]:
 
 
 def batch(name: str) -> dict:
-    return tiny.batch(2, size=SEGMENTATION_SIZE, classes=19) if 'cityscapes' in name else tiny_det.batch(2)
+    return (
+        small_segmentors.batch(2, size=SEGMENTATION_SIZE, classes=19)
+        if 'cityscapes' in name
+        else small_detectors.batch(2)
+    )
 
 
 def test_every_method_has_a_config_for_each_pair():

@@ -7,8 +7,8 @@ import torch
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
+from small_segmentors import batch
 from test_zoo import OWN
-from tiny import batch
 
 from mmadm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmadm.utils.config import role_model_cfg

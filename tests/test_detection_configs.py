@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from tiny_det import batch
+from small_detectors import batch
 
 from mmadm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmadm.utils.config import resolve_config, role_model_cfg

@@ -29,18 +29,18 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from markdown_it import MarkdownIt
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import HOOKS, LOOPS, TRANSFORMS, DefaultScope
 from small_roles import small
+from small_trainings import load_tool
 from test_code_quality import forbidden_calls
 from test_import_direction import violations
 from test_zoo import OWN
-from tiny_runs import load_tool
 
 from mmadm.bench.suites import SUITES
 from mmadm.cli.main import VERBS
@@ -246,9 +246,9 @@ def batch_for(model: Any) -> dict[str, Any]:
     """Images and labels that a model can take."""
     segmentor = next((role for role in model.roles.values() if hasattr(role, 'decode_head')), None)
     if segmentor is not None:
-        size = segmentor.data_preprocessor.size or tiny.SIZE
-        return tiny.batch(2, size=size, classes=segmentor.decode_head.num_classes)
-    return tiny_det.batch(2, classes=tiny_det.CLASSES)
+        size = segmentor.data_preprocessor.size or small_segmentors.SIZE
+        return small_segmentors.batch(2, size=size, classes=segmentor.decode_head.num_classes)
+    return small_detectors.batch(2, classes=small_detectors.CLASSES)
 
 
 def write_trained(file: Path, role: str) -> None:

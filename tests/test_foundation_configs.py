@@ -6,8 +6,8 @@ from pathlib import Path
 
 import extras
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
@@ -53,7 +53,11 @@ def test_a_step_at_a_small_size(name):
     wrapper = cfg.optim_wrapper.to_dict()
     wrapper = dict(type=wrapper.pop('constructor', 'DefaultOptimWrapperConstructor'), optim_wrapper_cfg=wrapper)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    data = tiny.batch(2, size=SEGMENTATION_SIZE, classes=19) if 'cityscapes' in name else tiny_det.batch(2)
+    data = (
+        small_segmentors.batch(2, size=SEGMENTATION_SIZE, classes=19)
+        if 'cityscapes' in name
+        else small_detectors.batch(2)
+    )
     log = model.train().train_step(data, OPTIM_WRAPPER_CONSTRUCTORS.build(wrapper)(model))
     assert log['student.loss_transfer'] > 0 and all(torch.isfinite(value).all() for value in log.values())
     moved = {key.split('.')[1] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}

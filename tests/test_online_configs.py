@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
@@ -47,7 +47,11 @@ def test_a_step_trains_every_owner(name):
     constructor = wrapper.pop('constructor')
     optimiser = OPTIM_WRAPPER_CONSTRUCTORS.build(dict(type=constructor, optim_wrapper_cfg=wrapper))(model)
     assert set(optimiser.keys()) == set(model.owners)
-    data = tiny.batch(2, size=SEGMENTATION_SIZE, classes=19) if 'cityscapes' in name else tiny_det.batch(2)
+    data = (
+        small_segmentors.batch(2, size=SEGMENTATION_SIZE, classes=19)
+        if 'cityscapes' in name
+        else small_detectors.batch(2)
+    )
     before = {key: value.clone() for key, value in model.state_dict().items()}
     log = model.train_step(data, optimiser)
     expected = LOSSES[name.partition('/')[0]]

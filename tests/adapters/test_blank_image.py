@@ -5,8 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
@@ -28,7 +28,7 @@ CWD = [
 
 def segmentor(channels, width=4):
     """A tiny segmentor for images of so many channels."""
-    cfg = tiny.segmentor(width)
+    cfg = small_segmentors.segmentor(width)
     cfg['backbone']['in_channels'] = channels
     cfg['data_preprocessor'].update(mean=[120.0] * channels, std=[58.0] * channels, bgr_to_rgb=False)
     return cfg
@@ -36,7 +36,7 @@ def segmentor(channels, width=4):
 
 def detector(family, channels, width=4):
     """A tiny detector for images of so many channels; mmdet takes one mean or three."""
-    cfg = tiny_det.detector(family, width)
+    cfg = small_detectors.detector(family, width)
     cfg['backbone']['in_channels'] = channels
     cfg['data_preprocessor'].update(mean=[120.0], std=[58.0], bgr_to_rgb=False)
     return cfg
@@ -49,9 +49,9 @@ def with_channels(batch, channels):
 
 
 CASES = [
-    *((tiny, segmentor(channels), segmentor(channels, 8), channels) for channels in (1, 4, 13)),
+    *((small_segmentors, segmentor(channels), segmentor(channels, 8), channels) for channels in (1, 4, 13)),
     *(
-        (tiny_det, detector(family, channels), detector(family, channels, 8), channels)
+        (small_detectors, detector(family, channels), detector(family, channels, 8), channels)
         for family, channels in [('retinanet', 1), ('faster', 4), ('deformable', 4)]
     ),
 ]
@@ -76,8 +76,8 @@ def test_images_of_other_channels_train_as_in_the_stock_toolbox(toolbox, student
 def test_a_grey_student_learns_with_a_teacher_of_colours():
     roles = dict(student=segmentor(1), teacher=segmentor(3, 8))
     # its own three means turn a grey image into three channels, as in the stock toolbox
-    model = tiny.distillation(roles=roles, distillers=CWD)
-    losses = model(**model.data_preprocessor(with_channels(tiny.batch(), 1), True), mode='loss')
+    model = small_segmentors.distillation(roles=roles, distillers=CWD)
+    losses = model(**model.data_preprocessor(with_channels(small_segmentors.batch(), 1), True), mode='loss')
     assert losses['student.loss_transfer'] > 0
     assert losses['teacher.decode.loss_ce'] > 0
 
@@ -102,6 +102,6 @@ def test_a_network_that_begins_without_a_convolution_has_the_channels_of_its_mea
 def test_blank_samples_have_what_stock_models_ask_for():
     (sample,) = blank_samples(1, (64, 96))
     assert sample.img_shape == sample.batch_input_shape == (64, 96)
-    model = tiny_det.build(tiny_det.detector('retinanet')).eval()
+    model = small_detectors.build(small_detectors.detector('retinanet')).eval()
     taps = TapReader('student', model).probe(model, 64, ['feats']).taps['feats']
     assert [tuple(tap.shape[2:]) for tap in taps] == [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]

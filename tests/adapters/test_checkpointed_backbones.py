@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import batch, distillation, segmentor
+from small_segmentors import batch, distillation, segmentor
 
 from mmadm.utils.errors import ConfigError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import tiny_det
+import small_detectors
 import torch
 from mmengine.registry import DefaultScope
 
@@ -16,9 +16,9 @@ BRANCHES = ('cls', 'reg')
 
 
 def head_of(family, convs=2):
-    cfg = tiny_det.detector(family)
+    cfg = small_detectors.detector(family)
     cfg['bbox_head']['stacked_convs'] = convs
-    return tiny_det.build(cfg).bbox_head
+    return small_detectors.build(cfg).bbox_head
 
 
 def retina_head(case, role, convs):
@@ -85,15 +85,15 @@ def test_a_frozen_head_gets_no_gradient_and_its_buffers_do_not_move(family):
 
 
 def test_widths_are_those_of_every_convolution():
-    cfg = tiny_det.detector('fcos')
+    cfg = small_detectors.detector('fcos')
     cfg['bbox_head'].update(in_channels=32, feat_channels=16, stacked_convs=2)
-    known = known_head(tiny_det.build(cfg).bbox_head)
+    known = known_head(small_detectors.build(cfg).bbox_head)
     assert known.family == 'FCOSHead' and known.widths == [(32, 32), (16, 16), (16, 16)]
 
 
 @pytest.mark.parametrize('family', ['vfnet', 'rtmdet', 'paa'])
 def test_heads_with_layers_of_their_own_are_not_known(family):
-    head = tiny_det.build(tiny_det.detector(family)).bbox_head
+    head = small_detectors.build(small_detectors.detector(family)).bbox_head
     if family == 'paa':  # ATSS but for its loss, which makes it no source of CrossKD either
         from mmadm.adapters.dense_boxes import dense_head
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_detectors import CLASSES, SIZE, batch, build, detector, distillation, in_rows
 from tap_reader import TapReader
-from tiny_det import CLASSES, SIZE, batch, build, detector, distillation, in_rows
 
 from mmadm.functional import binary_kl_divergence, focal_binary_divergence
 from mmadm.utils.errors import ConfigError

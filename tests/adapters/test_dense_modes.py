@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_detectors import SIZE, batch, build, detector, distillation
 from tap_reader import TapReader
-from tiny_det import SIZE, batch, build, detector, distillation
 
 from mmadm.utils.errors import ConfigError
 

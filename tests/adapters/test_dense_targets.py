@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_detectors import CLASSES, batch, build, detector, in_rows
 from tap_reader import TapReader
-from tiny_det import CLASSES, batch, build, detector, in_rows
 
 from mmadm.adapters.dense_targets import noted
 

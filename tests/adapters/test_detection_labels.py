@@ -18,7 +18,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from mmengine.structures import PixelData
 from PIL import Image
-from tiny_det import batch, build, detector, distillation, narrow
+from small_detectors import batch, build, detector, distillation, narrow
 from torch import nn
 
 from mmadm.adapters.labels import check_labels

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_detectors import batch, build, detector, distillation
 from tap_reader import TapReader
-from tiny_det import batch, build, detector, distillation
 
 from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError

@@ -6,12 +6,12 @@ import logging
 from copy import deepcopy
 
 import pytest
-import tiny
+import small_segmentors
 import torch
 import torch.nn.functional as F
 from frozen_teacher_trainings import offline, write_colours
+from small_trainings import runner_of
 from tap_reader import TapReader
-from tiny_runs import runner_of
 from torch import nn
 
 from mmadm.distillers.grids import Grid, moved_onto
@@ -58,8 +58,8 @@ def transfer(tap='feats', student='backbone.layer4'):
 
 def pair(backbone, tap='feats', checkpoint=None, **options):
     cfg = dict(cfg=teacher(backbone, **options), checkpoint=checkpoint)
-    return tiny.distillation(
-        roles=dict(student=tiny.segmentor(4), teacher=cfg), frozen=['teacher'], distillers=[transfer(tap)]
+    return small_segmentors.distillation(
+        roles=dict(student=small_segmentors.segmentor(4), teacher=cfg), frozen=['teacher'], distillers=[transfer(tap)]
     )
 
 
@@ -79,7 +79,7 @@ def maps(model, batch, tap='feats'):
 
 @pytest.mark.parametrize('backbone', [VIT, dict(SWIN, out_indices=(2,))])
 def test_a_registered_backbone_sees_its_own_normalisation_and_whole_patches(backbone):
-    model, batch = pair(backbone), tiny.batch(2, size=(30, 44))
+    model, batch = pair(backbone), small_segmentors.batch(2, size=(30, 44))
     output, tap = maps(model, batch)
     padded = F.pad(normalised(batch), (0, 4, 0, 2)) if backbone is VIT else F.pad(normalised(batch), (0, 0, 0, 2))
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_a_registered_backbone_sees_its_own_normalisation_and_whole_patches(back
 def test_it_stays_as_it_is_and_the_student_learns():
     model = pair(SWIN, 'backbone[2]')
     before = deepcopy(model.state_dict())
-    logs = model.train_step(tiny.batch(), tiny.plain_optimiser(model))
+    logs = model.train_step(small_segmentors.batch(), small_segmentors.plain_optimiser(model))
     assert float(logs['student.loss_transfer']) > 0 and 'teacher.loss' not in logs
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert {'roles.student.backbone.layer4.1.bn2.weight', 'connectors.transfer.backbone_layer4.weight'} <= moved
@@ -100,7 +100,7 @@ def test_it_stays_as_it_is_and_the_student_learns():
 
 
 def test_a_backbone_of_one_size_gets_that_size():
-    model, batch = pair(BEIT, size=(64, 64)), tiny.batch(2, size=(32, 40))
+    model, batch = pair(BEIT, size=(64, 64)), small_segmentors.batch(2, size=(32, 40))
     batch['data_samples'][1].set_metainfo(dict(img_shape=(24, 20)))
     output, tap = maps(model, batch)
     resized = F.interpolate(normalised(batch), (64, 64), mode='bilinear', align_corners=False, antialias=True)
@@ -128,7 +128,7 @@ def test_padding_to_patches_moves_nothing():
 
 @pytest.mark.parametrize('output', ['tokens', 'dino', 'transformers'])
 def test_tokens_are_maps_without_class_and_register_tokens(output):
-    model, batch = pair(dict(TOKENS, output=output)), tiny.batch(2, size=(30, 44))
+    model, batch = pair(dict(TOKENS, output=output)), small_segmentors.batch(2, size=(30, 44))
     net, padded = model.roles.teacher.backbone, F.pad(normalised(batch), (0, 0, 0, 2))
     for tap in ('feats', 'backbone.blocks.0'):
         _, found = maps(model, batch, tap)
@@ -189,7 +189,7 @@ def write_checkpoint(path, mean):
     """As MMPretrain writes that of a classifier, which knows classes of its own."""
     cfg = f"data_preprocessor = dict(mean={mean}, std={STD}, to_rgb=True)\nmodel = dict(type='ImageClassifier')"
     meta = dict(dataset_meta=dict(classes=['tench', 'goldfish']), cfg=cfg)
-    torch.save(dict(meta=meta, state_dict=tiny.build(teacher(SWIN)).state_dict()), path)
+    torch.save(dict(meta=meta, state_dict=small_segmentors.build(teacher(SWIN)).state_dict()), path)
 
 
 def test_a_run_with_a_checkpoint_is_neither_scored_nor_refused(data, tmp_path, caplog):
@@ -205,7 +205,7 @@ def test_a_run_with_other_images_than_the_checkpoint_is_refused(data, tmp_path, 
 
 
 def test_weights_that_come_with_the_backbone_are_kept_and_random_ones_refused(data, tmp_path, caplog):
-    state = tiny.build(teacher(SWIN), seed=5).backbone.state_dict()
+    state = small_segmentors.build(teacher(SWIN), seed=5).backbone.state_dict()
     torch.save({f'backbone.{key}': value for key, value in state.items()}, tmp_path / 'swin.pth')
     pretrained = dict(SWIN, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'swin.pth')))
     log = said(data, teacher(pretrained), tmp_path / 'work', caplog)
@@ -254,12 +254,14 @@ def test_a_backbone_that_is_not_there(backbone, message):
 
 
 def test_what_it_cannot_do_is_one_sentence():
-    roles = dict(student=tiny.segmentor(4), teacher=teacher(SWIN))
+    roles = dict(student=small_segmentors.segmentor(4), teacher=teacher(SWIN))
     with pytest.raises(ConfigError, match=r"roles\.teacher: 'teacher' is a mmadm\.FeatureTeacher, .*list it in model"):
-        tiny.distillation(roles=roles)
+        small_segmentors.distillation(roles=roles)
     with pytest.raises(ConfigError, match=r"model\.deploy: 'teacher' is a mmadm\.FeatureTeacher"):
-        tiny.distillation(roles=roles, frozen=['teacher'], deploy='teacher')
+        small_segmentors.distillation(roles=roles, frozen=['teacher'], deploy='teacher')
     with pytest.raises(ConfigError, match="'teacher': a FeatureTeacher is a backbone alone and has no tap 'logits'"):
         pair(SWIN, 'logits')
     with pytest.raises(ConfigError, match=r'roles\.teacher: FeatureTeacher\.data_preprocessor: give the values'):
-        tiny.distillation(roles=dict(roles, teacher=dict(teacher(SWIN), data_preprocessor=None)), frozen=['teacher'])
+        small_segmentors.distillation(
+            roles=dict(roles, teacher=dict(teacher(SWIN), data_preprocessor=None)), frozen=['teacher']
+        )

@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import extras
 import pytest
-import tiny
+import small_segmentors
 import torch
 import torch.nn.functional as F
 
@@ -32,13 +32,13 @@ def run(backbone, tap='feats', checkpoint=None):
         type='mmadm.Transfer', source='teacher', learner='student', loss=dict(type='PearsonDistance'),
         at=dict(student='backbone.layer4', teacher=tap),
     )  # fmt: skip
-    roles = dict(student=tiny.segmentor(4), teacher=dict(teacher, checkpoint=checkpoint))
-    model = tiny.distillation(roles=roles, frozen=['teacher'], distillers=[distiller])
-    data = model.data_preprocessor(deepcopy(tiny.batch(2, size=(30, 44))), True)
+    roles = dict(student=small_segmentors.segmentor(4), teacher=dict(teacher, checkpoint=checkpoint))
+    model = small_segmentors.distillation(roles=roles, frozen=['teacher'], distillers=[distiller])
+    data = model.data_preprocessor(deepcopy(small_segmentors.batch(2, size=(30, 44))), True)
     wanted = Tap('teacher', tap)
     taps = {'teacher': [wanted]}
     output = model._runner.run(data['inputs'], data['data_samples'], taps, 0)['teacher']
-    logs = model.train_step(tiny.batch(2, size=(30, 44)), tiny.plain_optimiser(model))
+    logs = model.train_step(small_segmentors.batch(2, size=(30, 44)), small_segmentors.plain_optimiser(model))
     assert logs['student.loss_transfer'].item() > 0
     return model.roles.teacher.backbone, data['inputs']['teacher'], output.area, output.taps[wanted]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 import pytest
-import tiny
+import small_segmentors
 import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
@@ -65,7 +65,7 @@ def regressor(width=4, **kwargs):
 
 def batch():
     """Images as a data loader gives them, with a number to learn in each sample."""
-    made = tiny.batch(2)
+    made = small_segmentors.batch(2)
     for index, sample in enumerate(made['data_samples']):
         sample.set_field(torch.tensor(float(index)), 'target', dtype=None)
     return made
@@ -73,20 +73,20 @@ def batch():
 
 def pair(distiller=PKD, **kwargs):
     roles = dict(student=regressor(), teacher=regressor(8))
-    return tiny.distillation(roles=roles, frozen=['teacher'], distillers=[distiller], **kwargs)
+    return small_segmentors.distillation(roles=roles, frozen=['teacher'], distillers=[distiller], **kwargs)
 
 
 def test_a_network_of_ones_own_learns_by_its_own_loss_and_from_a_teacher():
     model = pair()
     before = deepcopy(model.state_dict())
-    logs = model.train_step(batch(), tiny.plain_optimiser(model))
+    logs = model.train_step(batch(), small_segmentors.plain_optimiser(model))
     assert logs['student.loss'] == logs['student.loss_square'] + logs['student.loss_transfer']
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert {'roles.student.head.weight', 'roles.student.encoder.0.weight'} <= moved
     assert not [key for key in moved if key.startswith('roles.teacher')]
-    stock = tiny.build(regressor())
+    stock = small_segmentors.build(regressor())
     stock.load_state_dict({k[14:]: v for k, v in before.items() if k.startswith('roles.student.')})
-    alone = stock.train_step(batch(), tiny.plain_optimiser(stock))
+    alone = stock.train_step(batch(), small_segmentors.plain_optimiser(stock))
     assert torch.equal(alone['loss_square'], logs['student.loss_square'])
 
 
@@ -94,11 +94,11 @@ def test_a_frozen_network_runs_no_more_than_its_taps_need():
     model = pair()
     teacher = model.roles.teacher
     teacher.runs.clear()
-    model.train_step(batch(), tiny.plain_optimiser(model))
+    model.train_step(batch(), small_segmentors.plain_optimiser(model))
     assert teacher.runs == ['extract_feat']
     model = pair(dict(PKD, at='head', loss=dict(type='HintMSE')))
     model.roles.teacher.runs.clear()
-    model.train_step(batch(), tiny.plain_optimiser(model))
+    model.train_step(batch(), small_segmentors.plain_optimiser(model))
     assert model.roles.teacher.runs == ['tensor', 'extract_feat']
 
 
@@ -146,10 +146,10 @@ def test_a_loader_of_pairs_without_data_samples_does_too(_registered):
     MODELS.register_module(name='Pairs', module=Pairs)
     try:
         roles = dict(student=dict(type='Pairs'), teacher=dict(type='Pairs', width=8))
-        model = tiny.distillation(roles=roles, frozen=['teacher'], distillers=[PKD])
+        model = small_segmentors.distillation(roles=roles, frozen=['teacher'], distillers=[PKD])
         images, targets = torch.rand(2, 3, 16, 16), torch.tensor([1.0, 2.0])
-        stock = deepcopy(model.roles.student).train_step((images, targets), tiny.plain_optimiser(model))
-        logs = model.train_step((images, targets), tiny.plain_optimiser(model))
+        stock = deepcopy(model.roles.student).train_step((images, targets), small_segmentors.plain_optimiser(model))
+        logs = model.train_step((images, targets), small_segmentors.plain_optimiser(model))
     finally:
         MODELS._module_dict.pop('Pairs')
     assert logs['student.loss'] == logs['student.loss_transfer'] + stock['loss'] and logs['student.loss_transfer'] > 0
@@ -173,7 +173,7 @@ def test_what_is_no_model_of_mmengine_is_no_role():
 
 
 def test_an_own_adapter_counts_before_those_of_mmadm(own_adapter):
-    model = tiny.build(tiny.segmentor())
+    model = small_segmentors.build(small_segmentors.segmentor())
     assert type(build_adapter('student', model)) is SegmentationAdapter
 
     class Mine(SegmentationAdapter):

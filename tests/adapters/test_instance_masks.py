@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
+from small_detectors import CLASSES, batch, build, detector, distillation
 from tap_reader import TapReader
-from tiny_det import CLASSES, batch, build, detector, distillation
 
 from mmadm.functional import binary_kl_divergence
 from mmadm.structures import Kind

@@ -5,8 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.structures import PixelData
 from tap_reader import TapReader
@@ -17,7 +17,7 @@ from mmadm.structures import Kind
 from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError
 
-THINGS, STUFF, QUERIES = tiny_det.CLASSES, 2, 6
+THINGS, STUFF, QUERIES = small_detectors.CLASSES, 2, 6
 KD = dict(type='Transfer', source='teacher', learner='student', loss=dict(type='KLDivergence', tau=1.0))
 STOCK = dict(
     panoptic='mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py',
@@ -37,8 +37,8 @@ def network(family, width=4):
         in_channels=[width * 2**level for level in range(4)], feat_channels=16, out_channels=16, num_queries=QUERIES
     )
     if family == 'semantic':
-        cfg['data_preprocessor']['size'] = tiny.SIZE
-        head['num_classes'] = classes = tiny.CLASSES
+        cfg['data_preprocessor']['size'] = small_segmentors.SIZE
+        head['num_classes'] = classes = small_segmentors.CLASSES
     else:
         stuff = 0 if family == 'instance' else STUFF
         classes = THINGS + stuff
@@ -63,8 +63,8 @@ def network(family, width=4):
 
 def batch(family):
     if family == 'semantic':
-        return tiny.batch(2)
-    data = tiny_det.batch(2, masks=True, size=(64, 96))
+        return small_segmentors.batch(2)
+    data = small_detectors.batch(2, masks=True, size=(64, 96))
     for sample in data['data_samples'] if family != 'instance' else ():
         labels = torch.full((1, *sample.img_shape), THINGS)  # stuff, and a strip of another and of none
         labels[:, :9], labels[:, 9:12] = THINGS + 1, 255
@@ -73,7 +73,7 @@ def batch(family):
 
 
 def pair(family, *distillers, **kwargs):
-    helpers = tiny if family == 'semantic' else tiny_det
+    helpers = small_segmentors if family == 'semantic' else small_detectors
     roles = dict(student=network(family), teacher=network(family, 8))
     return helpers.distillation(roles=roles, distillers=list(distillers), **kwargs)
 
@@ -161,9 +161,9 @@ def test_an_adapter_of_mmdet_knows_things_stuff_and_what_has_no_class():
 
 
 def test_a_semantic_network_of_pixels_learns_from_one_of_masks():
-    roles = dict(student=tiny.segmentor(), teacher=network('semantic'))
-    model = tiny.distillation(roles=roles, distillers=[KD], frozen=['teacher'])
-    logs = model.train_step(tiny.batch(2), tiny.plain_optimiser(model))
+    roles = dict(student=small_segmentors.segmentor(), teacher=network('semantic'))
+    model = small_segmentors.distillation(roles=roles, distillers=[KD], frozen=['teacher'])
+    logs = model.train_step(small_segmentors.batch(2), small_segmentors.plain_optimiser(model))
     assert logs['student.loss_transfer'] > 0 and torch.isfinite(logs['loss'])
 
 

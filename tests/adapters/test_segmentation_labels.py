@@ -10,7 +10,7 @@ from pathlib import Path
 import mmcv.transforms
 import numpy as np
 import pytest
-import tiny
+import small_segmentors
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.fileio import LocalBackend, register_backend
@@ -76,9 +76,9 @@ def built(cfg: dict):
 
 
 def segmentor(loss=CE, **head):
-    cfg = tiny.segmentor(2)
+    cfg = small_segmentors.segmentor(2)
     cfg['decode_head'].update(loss_decode=loss, **head)
-    return tiny.build(cfg)
+    return small_segmentors.build(cfg)
 
 
 def trains_in_stock(model, dataset) -> bool:
@@ -239,7 +239,7 @@ class OwnDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         torch.rand(1, generator=self.generator)
-        item = {key: value[0] for key, value in tiny.batch(1).items()}
+        item = {key: value[0] for key, value in small_segmentors.batch(1).items()}
         item['data_samples'].gt_sem_seg.data[:] = self.ids[index]
         return item
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.registry import MODELS, DefaultScope
 from tap_reader import TapReader
@@ -15,7 +15,7 @@ from mmadm.adapters.taps import tensors_of
 from mmadm.utils.config import role_model_cfg, without_pretrained
 from mmadm.utils.errors import ConfigError
 
-CLASSES = tiny.CLASSES
+CLASSES = small_segmentors.CLASSES
 CWD = dict(
     type='Transfer', source='teacher', learner='student', at='feats', loss=dict(type='ChannelWiseDivergence')
 )  # fmt: skip
@@ -34,7 +34,7 @@ def ssd(width=4):
     )
     channels = (2 * width, 4 * width, 8, 8, 8, 8)
     cfg['neck'].update(in_channels=channels[:2], out_channels=channels)
-    cfg['bbox_head'].update(in_channels=channels, num_classes=tiny_det.CLASSES)
+    cfg['bbox_head'].update(in_channels=channels, num_classes=small_detectors.CLASSES)
     return cfg
 
 
@@ -69,7 +69,7 @@ def dpt(width=4):
 
 def mask2former(width=4):
     cfg = stock('mmseg::mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py')
-    cfg['data_preprocessor']['size'] = tiny.SIZE
+    cfg['data_preprocessor']['size'] = small_segmentors.SIZE
     cfg['backbone'].update(depth=18, base_channels=width, stem_channels=width, norm_cfg=dict(type='BN'))
     head = cfg['decode_head']
     head.update(
@@ -100,18 +100,18 @@ def solo(width=4):
     )
     cfg['neck'].update(in_channels=[width * 2**level for level in range(4)], out_channels=16)
     cfg['mask_head'].update(
-        in_channels=16, feat_channels=16, stacked_convs=1, num_classes=tiny_det.CLASSES,
+        in_channels=16, feat_channels=16, stacked_convs=1, num_classes=small_detectors.CLASSES,
         norm_cfg=dict(type='GN', num_groups=4),
     )  # fmt: skip
     return cfg
 
 
 CASES = dict(
-    ssd=(tiny_det, ssd, tiny_det.batch(2, size=(300, 300))),
-    beit=(tiny, beit, tiny.batch(2, size=(32, 48))),
-    dpt=(tiny, dpt, tiny.batch(2, size=(32, 48))),
-    mask2former=(tiny, mask2former, tiny.batch(2)),
-    solo=(tiny_det, solo, tiny_det.batch(2, masks=True)),
+    ssd=(small_detectors, ssd, small_detectors.batch(2, size=(300, 300))),
+    beit=(small_segmentors, beit, small_segmentors.batch(2, size=(32, 48))),
+    dpt=(small_segmentors, dpt, small_segmentors.batch(2, size=(32, 48))),
+    mask2former=(small_segmentors, mask2former, small_segmentors.batch(2)),
+    solo=(small_detectors, solo, small_detectors.batch(2, masks=True)),
 )
 
 
@@ -125,7 +125,7 @@ def pair(family, distiller=CWD, cfg=None, **kwargs):
 def step(model, family):
     """One training step on the family's batch: the logged losses, and the names of what it moved."""
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    logs = model.train_step(deepcopy(CASES[family][2]), tiny.plain_optimiser(model, lr=1e-4))
+    logs = model.train_step(deepcopy(CASES[family][2]), small_segmentors.plain_optimiser(model, lr=1e-4))
     return logs, {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
 
 
@@ -149,7 +149,7 @@ def test_a_student_of_the_same_kind_learns_logits(family):
         outputs[name] = adapter.features(role, data['inputs'][name], ['logits'])
         assert not outputs[name].by_sigmoid
     scores = [out.taps['logits'] for out in outputs.values()]
-    assert all(level.shape[1] == (CLASSES if family == 'beit' else tiny_det.CLASSES + 1) for level in scores[0])
+    assert all(level.shape[1] == (CLASSES if family == 'beit' else small_detectors.CLASSES + 1) for level in scores[0])
     logs, _ = step(model.train(), family)
     assert logs['student.loss_mutual'] > 0
 
@@ -211,7 +211,7 @@ def test_a_head_of_masks_can_be_tapped_inside():
 
 
 def test_a_network_that_takes_the_small_image_gets_it():
-    model = tiny.build(tiny.segmentor())
+    model = small_segmentors.build(small_segmentors.segmentor())
     assert TapReader('student', model.eval()).probe(model, 96, ['feats']).taps['feats'][0].shape[2:] == (24, 24)
 
 
@@ -220,7 +220,7 @@ def test_a_network_of_one_size_gets_the_size_that_it_states(stated):
     cfg = beit()
     if stated == 'backbone':
         cfg['data_preprocessor'].pop('size')
-    model = tiny.build(cfg)
+    model = small_segmentors.build(cfg)
     found = TapReader('student', model.eval()).probe(model, 128, ['feats', 'logits'])
     assert [tuple(level.shape[2:]) for level in found.taps['feats']] == [(16, 24), (8, 12), (4, 6), (2, 3)]
     assert found.truth.labels.shape == (1, 32, 48)
@@ -246,7 +246,7 @@ def test_what_a_bridge_goes_on_from_is_found_in_the_large_image():
     roles = dict(
         student=dict(cfg=ssd()), teacher=dict(cfg=ssd(8)), bridge=dict(like='teacher', train=['neck', 'bbox_head'])
     )
-    model = tiny_det.distillation(
+    model = small_detectors.distillation(
         roles=roles, frozen=['teacher'], distillers=[dict(MUTUAL, roles=['student', 'bridge'])]
     )
     assert model._runner._prefixes['bridge'].paths == ('backbone',)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+from small_segmentors import SIZE, batch, build, segmentor
 from tap_reader import TapReader
-from tiny import SIZE, batch, build, segmentor
 from torch import nn
 
 from mmadm.adapters.taps import Reading, tapped

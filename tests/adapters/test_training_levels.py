@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import tiny
+import small_segmentors
 import torch
 from mmengine.structures import PixelData
 from torch import nn
@@ -18,9 +18,9 @@ CE = dict(type='CrossEntropyLoss')
 
 def network(kind: str, channels: int) -> dict:
     """A narrow stock network; 64 x 64 pixels are the least that its pyramid pooling takes."""
-    cfg = tiny.segmentor()
+    cfg = small_segmentors.segmentor()
     backbone = dict(in_channels=3, channels=channels, ppm_channels=8, norm_cfg=BN, align_corners=False)
-    head = dict(in_channels=4 * channels, channels=8, num_classes=tiny.CLASSES, norm_cfg=BN)
+    head = dict(in_channels=4 * channels, channels=8, num_classes=small_segmentors.CLASSES, norm_cfg=BN)
     if kind == 'DDRNet':
         cfg['backbone'] = dict(backbone, type='DDRNet')
         cfg['decode_head'] = dict(head, type='DDRHead', align_corners=False, loss_decode=[OHEM, OHEM])
@@ -38,13 +38,13 @@ def transfer(at, loss='ChannelWiseDivergence') -> dict:
 
 
 def pair(kind: str, distiller: dict, **options):
-    return tiny.distillation(
+    return small_segmentors.distillation(
         roles=dict(student=network(kind, 8), teacher=network(kind, 16)), distillers=[distiller], **options
     )
 
 
 def losses_of(model) -> dict:
-    batch = tiny.batch(size=SIZE)
+    batch = small_segmentors.batch(size=SIZE)
     for sample in batch['data_samples']:
         sample.gt_edge_map = PixelData(data=(sample.gt_sem_seg.data == 1).long())
     return model(**model.data_preprocessor(batch, True), mode='loss')
@@ -91,8 +91,8 @@ def test_what_acts_as_in_training_leaves_no_trace():
 @pytest.mark.parametrize('kind', ['DDRNet', 'PIDNet'])
 def test_the_dry_run_leaves_statistics_and_generators_alone(kind):
     torch.manual_seed(3)
-    alone = tiny.build(network(kind, 8), seed=0)
-    model = tiny.distillation(
+    alone = small_segmentors.build(network(kind, 8), seed=0)
+    model = small_segmentors.distillation(
         roles=dict(student=network(kind, 8), teacher=network(kind, 16)), distillers=[transfer('feats')]
     )
     mine = model.roles.student.state_dict()

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmdet.structures.bbox import bbox2roi
 from mmengine.config import ConfigDict
+from small_detectors import CLASSES, batch, build, detector, distillation
 from tap_reader import TapReader
-from tiny_det import CLASSES, batch, build, detector, distillation
 
 from mmadm.functional import kl_divergence
 from mmadm.structures import Tap

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny_det import detector, distillation
+from small_detectors import detector, distillation
 
 from mmadm.utils.errors import ConfigError
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from role_outputs import role_outputs
-from tiny import batch, distillation, segmentor, train
+from small_segmentors import batch, distillation, segmentor, train
 
 from mmadm.algorithms.build_distillers import check_reached
 from mmadm.utils.errors import ConfigError

@@ -1,7 +1,7 @@
 """What is no number, list or name where one is meant is refused while the model is built, by its key."""
 
 import pytest
-from tiny import distillation, segmentor
+from small_segmentors import distillation, segmentor
 
 from mmadm.utils.errors import ConfigError
 

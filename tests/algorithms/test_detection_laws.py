@@ -12,7 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from reached_weights import assert_routed, total
 from role_outputs import role_outputs
-from tiny_det import STOCK, batch, batch_for, build, detector, distillation
+from small_detectors import STOCK, batch, batch_for, build, detector, distillation
 
 from mmadm.registry import MODELS
 from mmadm.structures import BatchArea, GroundTruth, Step

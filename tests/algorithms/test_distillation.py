@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 from mmengine.registry import DefaultScope
-from tiny import SIZE, batch, build, distillation, plain_optimiser, segmentor, train
+from small_segmentors import SIZE, batch, build, distillation, plain_optimiser, segmentor, train
 
 from mmadm.utils.errors import CheckpointError
 

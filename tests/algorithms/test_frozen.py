@@ -3,7 +3,7 @@
 import pytest
 import torch
 from role_outputs import run_roles
-from tiny import batch, distillation, segmentor, train
+from small_segmentors import batch, distillation, segmentor, train
 
 from mmadm.algorithms.frozen import compile_around
 from mmadm.utils.errors import ConfigError

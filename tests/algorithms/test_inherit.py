@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import build as build_segmentor
-from tiny import distillation, segmentor
-from tiny_det import build, detector
-from tiny_det import distillation as detection
+from small_detectors import build, detector
+from small_detectors import distillation as detection
+from small_segmentors import build as build_segmentor
+from small_segmentors import distillation, segmentor
 
 from mmadm.utils.errors import ConfigError
 

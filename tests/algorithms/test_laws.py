@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from tiny import batch, build, distillation, plain_optimiser, segmentor, train
+from small_segmentors import batch, build, distillation, plain_optimiser, segmentor, train
 
 MUTUAL = dict(type='MutualLearning', roles=['student', 'teacher'])
 ADM = dict(type='ADM', at='backbone.layer4', consensus=1.0, divergence=0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
-import tiny
+import small_segmentors
 import torch
 
 from mmadm.bench.gpu_check.methods import METHODS, method
@@ -77,12 +77,12 @@ def test_a_wait_of_a_distiller_is_found(monkeypatch):
 
 def test_nothing_of_a_frozen_teacher_outlives_the_step():
     """Its maps would be held in memory during the next step, beside those of that step."""
-    model = tiny.build(method('sokd'))
-    optimiser = tiny.plain_optimiser(model)
+    model = small_segmentors.build(method('sokd'))
+    optimiser = small_segmentors.plain_optimiser(model)
 
     before = {id(each) for each in tensors()}  # other tests' fixtures
     for step in range(2):
-        model.train_step(tiny.batch(seed=step, size=(64, 64)), optimiser)
+        model.train_step(small_segmentors.batch(seed=step, size=(64, 64)), optimiser)
     states = [state.get('momentum_buffer') for state in optimiser.optimizer.state.values()]
     known = before | {id(each) for each in [*model.parameters(), *model.buffers(), *states]}
     assert [tuple(each.shape) for each in tensors() if id(each) not in known and each.numel() > 1] == []

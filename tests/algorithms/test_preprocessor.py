@@ -7,8 +7,8 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
@@ -49,11 +49,11 @@ def assert_same(mine, theirs) -> None:
 
 
 def detection_batch():
-    return tiny_det.batch(masks=True, size=(70, 90))
+    return small_detectors.batch(masks=True, size=(70, 90))
 
 
 def segmentation_batch():
-    return tiny.batch(size=(28, 30))
+    return small_segmentors.batch(size=(28, 30))
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,16 @@ def test_masks_and_label_maps_are_padded_for_each_role_by_itself():
 
 
 def test_roles_of_equal_config_share_images_but_not_samples():
-    roles = dict(student=tiny_det.detector('mask'), teacher=tiny_det.detector('mask', 8, std=40.0))
-    model = tiny_det.distillation(roles={**roles, 'twin': tiny_det.detector('mask')})
-    done = model.data_preprocessor(tiny_det.batch(masks=True), True)
+    roles = dict(student=small_detectors.detector('mask'), teacher=small_detectors.detector('mask', 8, std=40.0))
+    model = small_detectors.distillation(roles={**roles, 'twin': small_detectors.detector('mask')})
+    done = model.data_preprocessor(small_detectors.batch(masks=True), True)
     assert done['inputs']['student'] is done['inputs']['twin']
     assert not torch.equal(done['inputs']['student'], done['inputs']['teacher'])
     first, twin = done['data_samples']['student'][0], done['data_samples']['twin'][0]
     assert_same(first, twin)
     assert first.gt_instances.bboxes.data_ptr() != twin.gt_instances.bboxes.data_ptr()
     for name, role in model.roles.items():
-        alone = role.data_preprocessor(tiny_det.batch(masks=True), True)
+        alone = role.data_preprocessor(small_detectors.batch(masks=True), True)
         assert torch.equal(done['inputs'][name], alone['inputs'])
 
 
@@ -153,7 +153,7 @@ def run(preprocess, steps: int = 6) -> tuple[list, tuple]:
     done = []
     for step in range(steps):
         MessageHub.get_current_instance().update_info('iter', step)
-        done.append(preprocess(tiny_det.batch(seed=step, size=(96, 96)), True))
+        done.append(preprocess(small_detectors.batch(seed=step, size=(96, 96)), True))
         torch.rand(1)  # what a model draws between two batches
         random.random()
     MessageHub.get_current_instance().update_info('iter', 0)

@@ -1,7 +1,7 @@
 """Keys of a role that would be ignored, or mean something else, are refused before anything is built."""
 
 import pytest
-from tiny import distillation, segmentor
+from small_segmentors import distillation, segmentor
 
 from mmadm.utils.errors import ConfigError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from runpy import run_path
 
 import pytest
-import tiny_det
+import small_detectors
 import torch
 from mmdet.models import FCOSHead
 from mmdet.registry import MODELS
@@ -15,7 +15,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
 from served_files import Bait, served
-from tiny import build, distillation, segmentor
+from small_segmentors import build, distillation, segmentor
 
 from mmadm.utils.errors import CheckpointError
 from mmadm.utils.export import extract_role
@@ -71,9 +71,9 @@ class TestTrainable:
         assert warning.count(' in the file') == 2 and 'Only' not in warning
 
     def test_a_detector_for_other_classes_keeps_its_prior(self, tmp_path):
-        other = tiny_det.build(tiny_det.detector('retinanet', classes=7), seed=7)
-        cfg = dict(cfg=tiny_det.detector('retinanet'), checkpoint=saved(tmp_path / 'a.pth', other))
-        model = tiny_det.distillation(roles=dict(student=cfg))
+        other = small_detectors.build(small_detectors.detector('retinanet', classes=7), seed=7)
+        cfg = dict(cfg=small_detectors.detector('retinanet'), checkpoint=saved(tmp_path / 'a.pth', other))
+        model = small_detectors.distillation(roles=dict(student=cfg))
         head = model.roles['student'].bbox_head
         assert head.retina_cls.bias.detach().numpy() == pytest.approx(-4.595, abs=1e-3)  # scores start at 0.01
         assert torch.equal(head.retina_reg.weight, other.bbox_head.retina_reg.weight)
@@ -150,16 +150,18 @@ class TestFrozen:
 
     def test_regions_need_no_proposals(self, tmp_path):
         """A two-stage teacher scores the learner's regions, so its own region proposals do not count."""
-        roles = dict(student=tiny_det.detector('faster', 4), teacher=dict(cfg=tiny_det.detector('faster', 8)))
-        state = tiny_det.build(ConfigDict(roles['teacher']['cfg']))
+        roles = dict(
+            student=small_detectors.detector('faster', 4), teacher=dict(cfg=small_detectors.detector('faster', 8))
+        )
+        state = small_detectors.build(ConfigDict(roles['teacher']['cfg']))
         both = dict(frozen=['teacher'], distillers=[dict(LOGITS, loss=dict(type='KLDivergence'))])
         for lost, fits in (('rpn_head.rpn_cls.weight', True), ('roi_head.bbox_head.fc_cls.weight', False)):
             roles['teacher']['checkpoint'] = saved(tmp_path / 'a.pth', state, **{lost: None})
             if fits:
-                tiny_det.distillation(roles=roles, **both)
+                small_detectors.distillation(roles=roles, **both)
             else:
                 with pytest.raises(CheckpointError, match=r'Not in the file: roi_head\.bbox_head\.fc_cls\.weight$'):
-                    tiny_det.distillation(roles=roles, **both)
+                    small_detectors.distillation(roles=roles, **both)
 
 
 class TestKindsOfFiles:
@@ -180,19 +182,19 @@ class TestKindsOfFiles:
     @pytest.mark.parametrize('prefix', ['', 'module.'])
     def test_versions_of_modules_count_so_that_no_key_is_renamed(self, tmp_path, prefix):
         """Without them mmdet takes a file for one of 2020 and makes ``aux_cls`` to ``conv_cls``."""
-        cfg = tiny_det.detector('fcos')
+        cfg = small_detectors.detector('fcos')
         cfg['bbox_head']['type'] = 'HeadWithAnotherScore'
-        stock = tiny_det.build(cfg, seed=7)
+        stock = small_detectors.build(cfg, seed=7)
         state = stock.state_dict(prefix=prefix)
         assert state._metadata[f'{prefix}bbox_head'] == {'version': 7}
         torch.save(dict(meta={}, state_dict=state), tmp_path / 'a.pth')
-        model = tiny_det.distillation(roles=dict(student=dict(cfg=cfg, checkpoint=str(tmp_path / 'a.pth'))))
+        model = small_detectors.distillation(roles=dict(student=dict(cfg=cfg, checkpoint=str(tmp_path / 'a.pth'))))
         found = model.roles['student'].state_dict()
         assert all(torch.equal(found[key], value) for key, value in stock.state_dict().items())
         assert not model.origins['student'].misfit
 
         if not prefix:  # as load_from of a Runner takes it
-            other = tiny_det.distillation(roles=dict(student=cfg))
+            other = small_detectors.distillation(roles=dict(student=cfg))
             load_checkpoint(other, str(tmp_path / 'a.pth'), logger='silent')
             assert torch.equal(other.roles['student'].bbox_head.aux_cls.weight, stock.bbox_head.aux_cls.weight)
         # and into the file of the role that a training writes
@@ -201,12 +203,12 @@ class TestKindsOfFiles:
 
     @pytest.mark.parametrize('by', ['checkpoint', 'load_from'])
     def test_a_file_of_2020_is_brought_up_to_date_as_in_the_toolbox(self, tmp_path, by):
-        cfg = tiny_det.detector('fcos')
-        stock = tiny_det.build(cfg, seed=7)
+        cfg = small_detectors.detector('fcos')
+        stock = small_detectors.build(cfg, seed=7)
         state = {key.replace('.conv_cls.', '.fcos_cls.'): value for key, value in stock.state_dict().items()}
         torch.save(state, tmp_path / 'a.pth')
         start = dict(checkpoint=str(tmp_path / 'a.pth')) if by == 'checkpoint' else {}
-        model = tiny_det.distillation(roles=dict(student=dict(cfg=cfg, **start)))
+        model = small_detectors.distillation(roles=dict(student=dict(cfg=cfg, **start)))
         if by == 'load_from':  # as a Runner does
             load_checkpoint(model, str(tmp_path / 'a.pth'), logger='silent')
         found = model.roles['student'].state_dict()

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from tiny import distillation, segmentor
+from small_segmentors import distillation, segmentor
 
 from mmadm.utils.errors import CheckpointError, ConfigError
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import tiny_det
+import small_detectors
 import torch
 from mmengine.logging import MessageHub
 from role_outputs import run_roles
+from small_segmentors import batch, build, distillation, plain_optimiser, segmentor, train
 from tap_reader import TapReader
-from tiny import batch, build, distillation, plain_optimiser, segmentor, train
 
 from mmadm.functional import kl_divergence
 from mmadm.structures import DistillerOutput, Kind, Tap
@@ -34,16 +34,18 @@ def test_the_scorer_of_a_segmentor_is_compared_as_its_logits():
 
 def test_the_scorer_of_a_detector_is_compared_as_its_logits():
     def loss(at):
-        model = tiny_det.distillation('retinanet', distillers=[dict(KL, at=at)])
+        model = small_detectors.distillation('retinanet', distillers=[dict(KL, at=at)])
         torch.manual_seed(0)
-        return model(**model.data_preprocessor(tiny_det.batch(), True), mode='loss')['student.loss_transfer'].item()
+        return model(**model.data_preprocessor(small_detectors.batch(), True), mode='loss')[
+            'student.loss_transfer'
+        ].item()
 
     assert loss('logits') == loss('bbox_head.retina_cls') > 0
 
 
 def test_boxes_of_gfl_are_four_distributions():
-    model = tiny_det.distillation('gfl', distillers=[dict(KL, at='boxes')])
-    data = model.data_preprocessor(tiny_det.batch(), True)
+    model = small_detectors.distillation('gfl', distillers=[dict(KL, at='boxes')])
+    data = model.data_preprocessor(small_detectors.batch(), True)
     outputs = run_roles(model, data)
     pairs = [outputs[role].taps[Tap(role, 'boxes')] for role in ('student', 'teacher')]
     assert all(pair.kind is Kind.BOX_DISTRIBUTIONS for pair in pairs)
@@ -76,7 +78,7 @@ def test_boxes_of_gfl_are_four_distributions():
 )
 def test_a_loss_that_makes_no_sense_at_a_tap_says_what_fits(family, at, message):
     with pytest.raises(ConfigError, match=message):
-        tiny_det.distillation(family, distillers=[dict(KL, at=at)])
+        small_detectors.distillation(family, distillers=[dict(KL, at=at)])
 
 
 def vit():

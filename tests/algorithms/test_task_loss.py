@@ -6,11 +6,11 @@ import re
 from copy import deepcopy
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.logging import MMLogger
-from tiny_runs import role_config, runner_of, write_images
+from small_trainings import role_config, runner_of, write_images
 
 from mmadm.algorithms.role_runner import wanted_taps
 from mmadm.functional import kl_divergence
@@ -20,9 +20,13 @@ KD = dict(type='Transfer', source='teacher', learner='student', at='logits', los
 FEATURES = dict(KD, at='backbone.layer3', loss=dict(type='ChannelWiseDivergence'))
 
 
-def taught(distillers=(KD,), student=None, toolbox=tiny, **options):
-    cfgs = [tiny.segmentor(4, dropout=0.0), tiny.segmentor(8)] if toolbox is tiny else []
-    cfgs = cfgs or [tiny_det.detector('retinanet', width) for width in (4, 8)]
+def taught(distillers=(KD,), student=None, toolbox=small_segmentors, **options):
+    cfgs = (
+        [small_segmentors.segmentor(4, dropout=0.0), small_segmentors.segmentor(8)]
+        if toolbox is small_segmentors
+        else []
+    )
+    cfgs = cfgs or [small_detectors.detector('retinanet', width) for width in (4, 8)]
     roles = dict(student=dict(cfg=student or cfgs[0], task_loss=False), teacher=cfgs[1])
     return toolbox.distillation(**{**dict(roles=roles, frozen=['teacher'], distillers=distillers), **options})
 
@@ -40,12 +44,12 @@ def labelled_as(batch, label):
 
 def test_the_distillation_is_that_of_a_role_with_its_task_loss():
     alone = taught()
-    beside = tiny.distillation(
-        roles=dict(student=tiny.segmentor(4, dropout=0.0), teacher=tiny.segmentor(8)),
+    beside = small_segmentors.distillation(
+        roles=dict(student=small_segmentors.segmentor(4, dropout=0.0), teacher=small_segmentors.segmentor(8)),
         frozen=['teacher'],
         distillers=[KD],
     )
-    batch = tiny.batch(ignored_rows=0)
+    batch = small_segmentors.batch(ignored_rows=0)
     losses, expected = losses_of(alone, batch), losses_of(beside, batch)
     assert set(losses) == {'student.loss_transfer'}
     torch.testing.assert_close(losses['student.loss_transfer'], expected['student.loss_transfer'], rtol=0, atol=0)
@@ -61,8 +65,8 @@ def test_the_distillation_is_that_of_a_role_with_its_task_loss():
 
 def test_labels_do_not_matter():
     model = taught()
-    found = [losses_of(deepcopy(model), labelled_as(tiny.batch(), label)) for label in (255, 0)]
-    bare = tiny.batch()
+    found = [losses_of(deepcopy(model), labelled_as(small_segmentors.batch(), label)) for label in (255, 0)]
+    bare = small_segmentors.batch()
     for sample in bare['data_samples']:
         del sample.gt_sem_seg
     found.append(losses_of(model, bare))
@@ -73,7 +77,7 @@ def test_labels_do_not_matter():
 
 def test_padding_still_does_not_count():
     model = taught()
-    small = tiny.batch(1, size=(16, 32))  # padded below to twice its height
+    small = small_segmentors.batch(1, size=(16, 32))  # padded below to twice its height
     model.roles.teacher.requires_grad_(True)  # that it has no gradient is not for want of weights that learn
     data = model.data_preprocessor(deepcopy(small), True)
     outputs = model._runner.run(data['inputs'], data['data_samples'], wanted_taps(model.distillers.values()), 0)
@@ -97,11 +101,11 @@ def said(caplog):
     ('distiller', 'parts'), [(KD, ['auxiliary_head']), (FEATURES, ['auxiliary_head', 'backbone', 'decode_head'])]
 )
 def test_what_no_distiller_reaches_stays_as_it_is(distiller, parts, said):
-    model = taught([distiller], tiny.segmentor(4, auxiliary=True))
+    model = taught([distiller], small_segmentors.segmentor(4, auxiliary=True))
     assert any(f'no distiller reaches all of {", ".join(parts)}; ' in text for text in said())
     before = {name: value.clone() for name, value in model.roles.student.named_parameters()}
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.5)
-    losses_of(model, tiny.batch())['student.loss_transfer'].backward()
+    losses_of(model, small_segmentors.batch())['student.loss_transfer'].backward()
     # DDP waits for whatever has a gradient to come
     assert all((p.grad is not None) == p.requires_grad for p in model.roles.student.parameters())
     optimiser.step()
@@ -114,8 +118,8 @@ def test_what_no_distiller_reaches_stays_as_it_is(distiller, parts, said):
 @pytest.mark.parametrize('at', ['logits', 'feats'])
 def test_detectors_learn_without_objects_too(at):
     loss = dict(type='KLDivergence' if at == 'logits' else 'PearsonDistance')
-    model = taught([dict(KD, at=at, loss=loss)], toolbox=tiny_det)
-    batch = tiny_det.batch()
+    model = taught([dict(KD, at=at, loss=loss)], toolbox=small_detectors)
+    batch = small_detectors.batch()
     with_objects = losses_of(deepcopy(model), batch)
     for sample in batch['data_samples']:
         del sample.gt_instances, sample.ignored_instances
@@ -162,9 +166,14 @@ def test_what_cannot_work_is_refused(options, message):
 
 
 def test_a_frozen_role_and_sampled_regions_are_refused():
-    roles = dict(student=tiny.segmentor(4), teacher=dict(cfg=tiny.segmentor(8), task_loss=False))
+    roles = dict(
+        student=small_segmentors.segmentor(4), teacher=dict(cfg=small_segmentors.segmentor(8), task_loss=False)
+    )
     with pytest.raises(ConfigError, match=r'^model\.roles\.teacher\.task_loss: a frozen role has no task loss'):
-        tiny.distillation(roles=roles, frozen=['teacher'], distillers=[KD])
-    roles = dict(student=dict(cfg=tiny_det.detector('faster'), task_loss=False), teacher=tiny_det.detector('faster', 8))
+        small_segmentors.distillation(roles=roles, frozen=['teacher'], distillers=[KD])
+    roles = dict(
+        student=dict(cfg=small_detectors.detector('faster'), task_loss=False),
+        teacher=small_detectors.detector('faster', 8),
+    )
     with pytest.raises(ConfigError, match=r"student\.task_loss=False: what 'logits' scores are regions that the task"):
-        tiny_det.distillation(roles=roles, frozen=['teacher'], distillers=[KD])
+        small_detectors.distillation(roles=roles, frozen=['teacher'], distillers=[KD])

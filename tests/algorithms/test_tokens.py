@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
@@ -38,17 +38,19 @@ def transparent(model):
 def case(request):
     """A token training and its batch; both teachers have BatchNorm, the segmentor dropout too."""
     if request.param == 'detector':
-        teacher = tiny_det.detector('fcos_norm')
+        teacher = small_detectors.detector('fcos_norm')
         teacher['backbone']['norm_eval'] = False
-        return training(teacher), tiny_det.batch(2)
-    return training(tiny.segmentor(8, dropout=0.5), 'mmseg', at='backbone.layer4'), tiny.batch(2)
+        return training(teacher), small_detectors.batch(2)
+    return training(small_segmentors.segmentor(8, dropout=0.5), 'mmseg', at='backbone.layer4'), small_segmentors.batch(
+        2
+    )
 
 
 def test_tokens_learn_and_the_teacher_stays(case):
     model, batch = case
     teacher = {key: value.clone() for key, value in model.teacher.state_dict().items()}
     tokens = [level.clone() for level in model.tokens.parameters()]
-    optimiser = tiny.plain_optimiser(model.tokens, lr=0.5, momentum=0)
+    optimiser = small_segmentors.plain_optimiser(model.tokens, lr=0.5, momentum=0)
     for _ in range(2):
         model.train_step(batch, optimiser)
     assert not any(torch.equal(a, b) for a, b in zip(tokens, model.tokens.parameters(), strict=True))
@@ -70,13 +72,13 @@ def test_task_loss_and_similarity_both_reach_the_tokens(case):
 @pytest.mark.parametrize('family', ['retinanet', 'fcos_norm', 'reppoints', 'faster'])
 def test_transparent_tokens_give_the_losses_of_the_stock_training(family):
     # heads that put out something else in eval (FCOS with normalised boxes, RepPoints) would give other losses
-    model = transparent(training(tiny_det.detector(family), tokens=2))
-    stock = tiny_det.build(ConfigDict(tiny_det.detector(family)))
+    model = transparent(training(small_detectors.detector(family), tokens=2))
+    stock = small_detectors.build(ConfigDict(small_detectors.detector(family)))
     stock.load_state_dict(model.teacher.state_dict())
     torch.manual_seed(0)  # two-stage heads sample regions
-    mine = model(**model.data_preprocessor(tiny_det.batch(2), True), mode='loss')
+    mine = model(**model.data_preprocessor(small_detectors.batch(2), True), mode='loss')
     torch.manual_seed(0)
-    theirs = stock(**stock.data_preprocessor(tiny_det.batch(2), True), mode='loss')
+    theirs = stock(**stock.data_preprocessor(small_detectors.batch(2), True), mode='loss')
     assert set(mine) == {*theirs, 'loss_similarity'}
     mine.pop('loss_similarity')
     torch.testing.assert_close(mine, theirs)
@@ -87,13 +89,13 @@ def test_the_size_to_which_a_batch_is_padded_changes_nothing(at):
     """Near the images: deeper modules see where the padding ends. Zeros beside an image are what a convolution adds."""
 
     def similarity(divisor):
-        teacher = tiny_det.detector('retinanet')
+        teacher = small_detectors.detector('retinanet')
         teacher['data_preprocessor']['pad_size_divisor'] = divisor
         model = training(teacher, at=at)
         with torch.no_grad():
             for level in model.tokens.parameters():
                 level.mul_(100)  # masks that differ by position
-        losses = model(**model.data_preprocessor(tiny_det.batch(2), True), mode='loss')
+        losses = model(**model.data_preprocessor(small_detectors.batch(2), True), mode='loss')
         return losses['loss_similarity'].item()
 
     small = similarity(32)
@@ -107,11 +109,11 @@ def test_so_does_the_loss_that_uses_them(tmp_path, divisor):
     torch.save({'0': torch.randn(3, 4, generator=torch.Generator().manual_seed(0))}, tmp_path / 'tokens.pth')
     loss = dict(type='MaskedTokens', tokens=str(tmp_path / 'tokens.pth'))
     distiller = dict(type='Transfer', source='teacher', learner='student', at='backbone.conv1', loss=loss)
-    roles = {name: tiny_det.detector('retinanet') for name in ('student', 'teacher')}
+    roles = {name: small_detectors.detector('retinanet') for name in ('student', 'teacher')}
     for cfg in roles.values():
         cfg['data_preprocessor']['pad_size_divisor'] = divisor
-    model = tiny_det.distillation(roles=roles, distillers=[distiller], frozen=['teacher'])
-    data = model.data_preprocessor(tiny_det.batch(2), True)
+    model = small_detectors.distillation(roles=roles, distillers=[distiller], frozen=['teacher'])
+    data = model.data_preprocessor(small_detectors.batch(2), True)
     expected = []
     for image, sample in enumerate(data['data_samples']['student']):
         rows, columns = (-(-side // 2) for side in sample.img_shape)
@@ -124,24 +126,26 @@ def test_so_does_the_loss_that_uses_them(tmp_path, divisor):
 
 
 def test_validation_predicts_from_masked_features():
-    model = transparent(training(tiny.segmentor(8, dropout=0.5), 'mmseg', at='backbone.layer4', tokens=2)).eval()
+    model = transparent(
+        training(small_segmentors.segmentor(8, dropout=0.5), 'mmseg', at='backbone.layer4', tokens=2)
+    ).eval()
     with torch.no_grad():
-        plain = model.teacher.val_step(tiny.batch(2))[0].seg_logits.data
-        assert torch.equal(model.val_step(tiny.batch(2))[0].seg_logits.data, plain)
+        plain = model.teacher.val_step(small_segmentors.batch(2))[0].seg_logits.data
+        assert torch.equal(model.val_step(small_segmentors.batch(2))[0].seg_logits.data, plain)
         next(model.tokens.parameters()).fill_(-1.0)
-        assert not torch.equal(model.val_step(tiny.batch(2))[0].seg_logits.data, plain)
+        assert not torch.equal(model.val_step(small_segmentors.batch(2))[0].seg_logits.data, plain)
 
 
 def test_the_loss_falls():
-    model, batch = training(tiny_det.detector('retinanet', 8)), tiny_det.batch(2)
-    optimiser = tiny.OptimWrapper(torch.optim.Adam(model.tokens.parameters(), lr=0.1))
+    model, batch = training(small_detectors.detector('retinanet', 8)), small_detectors.batch(2)
+    optimiser = small_segmentors.OptimWrapper(torch.optim.Adam(model.tokens.parameters(), lr=0.1))
     logs = [{key: float(value) for key, value in model.train_step(batch, optimiser).items()} for _ in range(15)]
     assert logs[-1]['loss'] < logs[0]['loss'] - 0.1
     assert logs[-1]['loss_similarity'] < logs[0]['loss_similarity'] - 0.05
 
 
 def test_the_exported_file_is_what_masked_tokens_reads(tmp_path, capsys):
-    model = training(tiny_det.detector('retinanet'), tokens=3)
+    model = training(small_detectors.detector('retinanet'), tokens=3)
     save_checkpoint(dict(meta={}, state_dict=model.state_dict()), str(tmp_path / 'iter_2.pth'))
     export.main([str(tmp_path / 'iter_2.pth'), '--tokens', str(tmp_path / 'tokens.pth')])
     assert 'tokens of 5 levels' in capsys.readouterr().out
@@ -153,7 +157,9 @@ def test_the_exported_file_is_what_masked_tokens_reads(tmp_path, capsys):
 
 def test_export_refuses_what_is_no_token_training(tmp_path, capsys):
     path = tmp_path / 'iter_2.pth'
-    save_checkpoint(dict(meta={}, state_dict=tiny.build(tiny.segmentor()).state_dict()), str(path))
+    save_checkpoint(
+        dict(meta={}, state_dict=small_segmentors.build(small_segmentors.segmentor()).state_dict()), str(path)
+    )
     for arguments, message in [
         (['--tokens', str(tmp_path / 'tokens.pth')], 'iter_2.pth holds no tokens'),
         (['--tokens', str(path)], 'is the input'),
@@ -177,10 +183,10 @@ def test_export_refuses_what_is_no_token_training(tmp_path, capsys):
 )
 def test_a_place_that_cannot_be_masked_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        training(tiny_det.detector('faster'), **options)
+        training(small_detectors.detector('faster'), **options)
 
 
 def test_tokens_belong_to_one_teacher():
-    roles = dict(a=tiny.segmentor(), b=tiny.segmentor())
+    roles = dict(a=small_segmentors.segmentor(), b=small_segmentors.segmentor())
     with pytest.raises(ConfigError, match=r"model.roles=\['a', 'b'\].*one role"):
         MODELS.build(dict(type='mmadm.TokenTraining', roles=roles))

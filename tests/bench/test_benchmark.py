@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import build, segmentor
-from tiny_runs import role_config, runner_of, stock_config, write_images
+from small_segmentors import build, segmentor
+from small_trainings import role_config, runner_of, stock_config, write_images
 
 from mmadm.bench import step_cost
 from mmadm.bench.command import main

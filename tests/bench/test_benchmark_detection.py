@@ -10,8 +10,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from small_trainings import ROOT, role_config, write_images
 from street_boxes import ITERATIONS, demo_config, write_boxes
-from tiny_runs import ROOT, role_config, write_images
 
 from mmadm.bench.boxes import count_found, predicted_boxes, true_boxes
 from mmadm.bench.command import main

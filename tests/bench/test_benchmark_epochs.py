@@ -1,7 +1,7 @@
 """A suite whose trainings count in epochs, from the plan to the report."""
 
 import pytest
-from tiny_runs import stock_config, write_images
+from small_trainings import stock_config, write_images
 
 from mmadm.bench.command import main
 from mmadm.bench.records import read_json_lines, read_scalars

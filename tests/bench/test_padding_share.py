@@ -1,7 +1,7 @@
 """The share of ADM's weight that would lie on padding, of a batch whose padding is known."""
 
 import pytest
-import tiny_det
+import small_detectors
 from role_outputs import run_roles
 
 from mmadm.bench.padding_share import _add
@@ -10,8 +10,8 @@ from mmadm.distillers.pairs import levels_of
 
 def test_shares_of_a_padded_batch():
     adm = dict(type='ADM', at='backbone.layer1', region='uniform')
-    model = tiny_det.distillation('retinanet', distillers=[adm])
-    outputs = run_roles(model, model.data_preprocessor(tiny_det.batch(), True))
+    model = small_detectors.distillation('retinanet', distillers=[adm])
+    outputs = run_roles(model, model.data_preprocessor(small_detectors.batch(), True))
     found = {'positions': [], 'consensus': [], 'divergence': []}
     part = model.distillers['adm']
     assert _add(part, outputs, model.step_of('adm').connectors, found)

@@ -3,8 +3,8 @@
 import torch
 from mmengine.analysis import get_model_complexity_info
 from mmengine.registry import MODELS, init_default_scope
-from tiny import build, segmentor
-from tiny_runs import stock_config
+from small_segmentors import build, segmentor
+from small_trainings import stock_config
 
 from mmadm.bench import suites
 from mmadm.bench.plan import load_config

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
+from small_trainings import Break, role_config, runner_of, stock_config, write_images
 from street_boxes import demo_config, write_boxes
-from tiny_runs import Break, role_config, runner_of, stock_config, write_images
 
 from mmadm.bench.finished_runs import FinishedRun, load_model, predict, right_pixels, truth
 from mmadm.bench.loss_groups import TOTAL, WATCHED, loss_groups

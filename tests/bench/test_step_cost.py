@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from tiny_runs import role_config, write_images
+from small_trainings import role_config, write_images
 
 from mmadm.bench import measured_models, step_cost
 from mmadm.bench.command import main
@@ -101,9 +101,9 @@ def test_a_generator_is_measured_as_the_methods_own(data):
 
 def test_the_command_prints_every_row_and_ratio(data, tmp_path, capsys):
     cfg = offline(data)
-    cfg.dump(tmp_path / 'tiny.py')
+    cfg.dump(tmp_path / 'small_segmentors.py')
     options = ['--iterations', '1', '--cfg-options', 'train_dataloader.batch_size=3']
-    assert main(['cost', str(tmp_path / 'tiny.py'), *options]) == 0
+    assert main(['cost', str(tmp_path / 'small_segmentors.py'), *options]) == 0
     out = capsys.readouterr().out
     for text in (*OFFLINE_ROWS, WHOLE, 'losses', 'optimiser', 'medians of 1 rounds', '1.02', 'peak memory'):
         assert text in out

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 
 from mmadm.bench.zoo_check import command, worker
 from mmadm.bench.zoo_check.kinds import kinds_of
@@ -42,11 +42,11 @@ def zoo(tmp_path, monkeypatch):
     (root / '.mim' / 'configs' / 'all').mkdir(parents=True)
     (root / '__init__.py').touch()
     (root / 'networks.py').write_text(NETWORKS)
-    fcn = tiny.segmentor()
+    fcn = small_segmentors.segmentor()
     deeper = {**fcn, 'backbone': {**fcn['backbone'], 'depth': 34}}
     imports = "custom_imports = dict(imports=['tinyzoo.networks'])"
     configs = dict(
-        a_retina=f"default_scope = 'mmdet'\nmodel = {tiny_det.detector('retinanet')}",
+        a_retina=f"default_scope = 'mmdet'\nmodel = {small_detectors.detector('retinanet')}",
         b_fcn34=f"default_scope = 'mmseg'\nmodel = {deeper}",
         c_fcn18=f"default_scope = 'mmseg'\nmodel = {fcn}",
         d_ends=f"{imports}\nmodel = dict(type='mmadm.Ends')",
@@ -77,7 +77,7 @@ def test_networks_that_work_are_built_and_trained(zoo):
 
 
 def test_what_is_refused_at_one_tap_is_still_tried_at_the_other(zoo, tmp_path):
-    dino = tiny_det.detector('deformable')
+    dino = small_detectors.detector('deformable')
     (tmp_path / zoo / '.mim/configs/all/g_detr.py').write_text(f"default_scope = 'mmdet'\nmodel = {dino}")
     found = worker.check(f'{zoo}::all/g_detr.py')
     assert {at: found[at]['verdict'] for at in found} == dict(feats='built', logits='refused', step='built')

@@ -29,20 +29,20 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
-import tiny  # noqa: E402
-import tiny_det  # noqa: E402
+import small_detectors  # noqa: E402
+import small_segmentors  # noqa: E402
 
 from mmadm.registry import MODELS  # noqa: E402
 from mmadm.utils.errors import CheckpointError, ConfigError  # noqa: E402
 
 OUT = ROOT / 'benchmarks' / 'campaigns' / 'config_fuzz.json'
-PAIR = dict(student=tiny.segmentor(4), teacher=tiny.segmentor(8))
-BOXES = dict(student=tiny_det.detector('retinanet'), teacher=tiny_det.detector('retinanet', 8))
+PAIR = dict(student=small_segmentors.segmentor(4), teacher=small_segmentors.segmentor(8))
+BOXES = dict(student=small_detectors.detector('retinanet'), teacher=small_detectors.detector('retinanet', 8))
 SGD = dict(optimizer=dict(type='SGD', lr=0.01), clip_grad=dict(max_norm=1.0))
 ROLES = ['student', 'teacher']
 
 
-BATCHES = dict(mmseg=tiny.batch, mmdet=tiny_det.batch)
+BATCHES = dict(mmseg=small_segmentors.batch, mmdet=small_detectors.batch)
 
 
 def config(scope: str, roles: dict[str, Any], *distillers: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -83,7 +83,7 @@ CONFIGS = {
         dict(type='mmadm.ADM', at='feats', foreground=True), transfer('PearsonDistance', 'feats[1:3]'),
     ),
     'ffsd': config(
-        'mmseg', {role: tiny.segmentor(4) for role in ('first', 'second', 'student')},
+        'mmseg', {role: small_segmentors.segmentor(4) for role in ('first', 'second', 'student')},
         dict(type='mmadm.FFSD', students=['first', 'second'], leader='student', shallow=['backbone.layer3'], warmup=5),
     ),
 }  # fmt: skip

@@ -29,8 +29,8 @@ import mmseg.apis  # noqa: E402, F401  before the fork
 from forked import Ended, run  # noqa: E402
 from hostile_files import FILES  # noqa: E402
 from links import LINKS, two_trainings  # noqa: E402
-from tiny import segmentor  # noqa: E402
-from tiny_runs import role_config, stock_config, write_images  # noqa: E402
+from small_segmentors import segmentor  # noqa: E402
+from small_trainings import role_config, stock_config, write_images  # noqa: E402
 
 from mmadm.cli import distill, export, test, train, visualize  # noqa: E402
 from mmadm.utils.checkpoint import read_checkpoint  # noqa: E402

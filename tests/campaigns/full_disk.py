@@ -34,7 +34,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
 import mmseg.apis  # noqa: E402, F401  before the fork
 from forked import Ended, run  # noqa: E402
-from tiny_runs import role_config, write_images  # noqa: E402
+from small_trainings import role_config, write_images  # noqa: E402
 
 from mmadm.cli import export, train, visualize  # noqa: E402
 from mmadm.utils.checkpoint import noted_checkpoint, read_checkpoint  # noqa: E402

@@ -24,7 +24,7 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
-from tiny_runs import role_config, write_images  # noqa: E402
+from small_trainings import role_config, write_images  # noqa: E402
 
 from mmadm.utils.checkpoint import read_checkpoint  # noqa: E402
 from mmadm.utils.errors import CheckpointError  # noqa: E402

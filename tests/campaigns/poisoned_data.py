@@ -34,10 +34,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
 import mmdet.apis  # noqa: E402, F401  before the fork
 import mmseg.apis  # noqa: E402, F401
-import tiny_det  # noqa: E402
+import small_detectors  # noqa: E402
 from forked import Ended, run  # noqa: E402
 from poisons import IMAGES, POISONS, SIZE, write_labelled, write_objects  # noqa: E402
-from tiny_runs import role_config, stock_config  # noqa: E402
+from small_trainings import role_config, stock_config  # noqa: E402
 
 from mmadm.cli import train  # noqa: E402
 
@@ -101,12 +101,12 @@ def detection(data: Path, pair: bool, spoilt: str) -> Config:
     cfg.default_scope = 'mmdet'
     cfg.default_hooks.pop('visualization')
     cfg.visualizer = dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
-    network = tiny_det.detector('retinanet')
+    network = small_detectors.detector('retinanet')
     cfg.model = network
     if pair:
         cfg.model = dict(
             type='mmadm.Distillation',
-            roles=dict(student=deepcopy(network), teacher=tiny_det.detector('retinanet', 8)),
+            roles=dict(student=deepcopy(network), teacher=small_detectors.detector('retinanet', 8)),
             distillers=[
                 dict(type='mmadm.MutualLearning', roles=['student', 'teacher'], at='logits'),
                 dict(type='mmadm.ADM', at='feats', foreground=True),
@@ -121,7 +121,7 @@ def detection(data: Path, pair: bool, spoilt: str) -> Config:
         data_root=str(data),
         ann_file='train.json',
         data_prefix=dict(img='img/train/'),
-        metainfo=dict(classes=[f'class{number}' for number in range(tiny_det.CLASSES)]),
+        metainfo=dict(classes=[f'class{number}' for number in range(small_detectors.CLASSES)]),
         filter_cfg=dict(filter_empty_gt=False),
         pipeline=[
             dict(type='LoadImageFromFile'),

@@ -10,8 +10,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-import tiny_det
-from tiny_runs import write_images
+import small_detectors
+from small_trainings import write_images
 
 #: Images of a training set, and the size of those with objects
 IMAGES, SIZE = 8, (96, 128)
@@ -29,14 +29,19 @@ def write_objects(folder: Path) -> None:
         for _ in range(3):
             box = [int(rng.integers(0, 60)), int(rng.integers(0, 40)), int(rng.integers(20, 60)), 40]
             annotations.append(annotation(len(annotations), index, box))
-    categories = [dict(id=number, name=f'class{number}') for number in range(tiny_det.CLASSES)]
+    categories = [dict(id=number, name=f'class{number}') for number in range(small_detectors.CLASSES)]
     write_coco(folder, dict(images=images, annotations=annotations, categories=categories))
 
 
 def annotation(number: int, image: int, box: list[float]) -> dict[str, Any]:
     """One object of a COCO file."""
     return dict(
-        id=number, image_id=image, category_id=number % tiny_det.CLASSES, bbox=box, area=box[2] * box[3], iscrowd=0
+        id=number,
+        image_id=image,
+        category_id=number % small_detectors.CLASSES,
+        bbox=box,
+        area=box[2] * box[3],
+        iscrowd=0,
     )
 
 

@@ -11,8 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -43,9 +43,9 @@ ITERATIONS, FAULTY = 4, 2
 def model(method: str, family: str = '') -> Config:
     """Config of an online method, of segmentors or of a family of detectors."""
     roles = (
-        dict(student=tiny_det.detector(family, 4), teacher=tiny_det.detector(family, 8))
+        dict(student=small_detectors.detector(family, 4), teacher=small_detectors.detector(family, 8))
         if family
-        else dict(student=tiny.segmentor(4), teacher=tiny.segmentor(8))
+        else dict(student=small_segmentors.segmentor(4), teacher=small_segmentors.segmentor(8))
     )
     cfg: Config = dict(type='mmadm.Distillation', distillers=[dict(part) for part in ONLINE[method]])
     if method == 'sokd':
@@ -71,9 +71,9 @@ class Scenes(Dataset):
     def __getitem__(self, index: int) -> Config:
         empty = self.empty and index % 2 == 1
         if self.detects:
-            made = tiny_det.batch(1, seed=index, objects=0 if empty else 3)
+            made = small_detectors.batch(1, seed=index, objects=0 if empty else 3)
         else:
-            made = tiny.batch(1, seed=index, ignored_rows=tiny.SIZE[0] if empty else 4)
+            made = small_segmentors.batch(1, seed=index, ignored_rows=small_segmentors.SIZE[0] if empty else 4)
         return {key: values[0] for key, values in made.items()}
 
 

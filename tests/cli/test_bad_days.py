@@ -14,7 +14,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from tiny_runs import role_config, write_images
+from small_trainings import role_config, write_images
 
 from mmadm.cli import export, train
 from mmadm.utils.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import torch
 from mmengine.logging import MMLogger
-from tiny_runs import ROOT
+from small_trainings import ROOT
 
 from mmadm.bench.finished_runs import open_run
 from mmadm.bench.records import read_json_lines

@@ -7,8 +7,8 @@ from inspect import signature
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
+from small_trainings import losses_of, runner_of
 from stock_trainings import STOCK, write_data, write_stock_config
-from tiny_runs import losses_of, runner_of
 
 from mmadm.cli import distill
 

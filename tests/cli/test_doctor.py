@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 from rich.console import Console
-from tiny import segmentor
-from tiny_runs import stock_config, write_images
+from small_segmentors import segmentor
+from small_trainings import stock_config, write_images
 
 from mmadm.bench.gpu_check import command
 from mmadm.bench.gpu_check.plan import PARTS

@@ -10,8 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
-from tiny import batch, segmentor
-from tiny_runs import role_config, same, weights_of, write_images
+from small_segmentors import batch, segmentor
+from small_trainings import role_config, same, weights_of, write_images
 
 from mmadm.cli import export, test, train
 from mmadm.utils.checkpoint import read_checkpoint, write_checkpoint

@@ -11,8 +11,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
-from tiny_det import detector
-from tiny_runs import runner_of, same, weights_of
+from small_detectors import detector
+from small_trainings import runner_of, same, weights_of
 
 from mmadm.cli import export, test, train
 from mmadm.demo.streets import make_streets

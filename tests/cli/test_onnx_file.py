@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny_det
+import small_detectors
 import torch
 from mmengine.config import Config
-from tiny import build, segmentor
+from small_segmentors import build, segmentor
 
 from mmadm.cli import export
 from mmadm.cli.onnx_file import HeadMaps
@@ -25,8 +25,8 @@ def trained(tmp_path, scope, network, model):
 
 @pytest.mark.parametrize('kind', ['segmentor', 'retinanet', 'rtmdet'])
 def test_another_runtime_gives_the_same_maps_for_one_and_for_two_images(kind, tmp_path, capsys):
-    network = segmentor(4) if kind == 'segmentor' else tiny_det.detector(kind, 4)
-    model = (build(network) if kind == 'segmentor' else tiny_det.build(network)).eval()
+    network = segmentor(4) if kind == 'segmentor' else small_detectors.detector(kind, 4)
+    model = (build(network) if kind == 'segmentor' else small_detectors.build(network)).eval()
     checkpoint = trained(tmp_path, 'mmseg' if kind == 'segmentor' else 'mmdet', network, model)
     words = [str(checkpoint), '--role', 'student', '--onnx', str(tmp_path / 'a.onnx'), '--size', '64', '96']
     export.main(words)
@@ -43,7 +43,7 @@ def test_another_runtime_gives_the_same_maps_for_one_and_for_two_images(kind, tm
 
 
 def test_a_network_of_another_kind_is_one_sentence(tmp_path, capsys):
-    network = tiny_det.detector('faster', 4)
+    network = small_detectors.detector('faster', 4)
     checkpoint = trained(tmp_path, 'mmdet', network, torch.nn.Linear(1, 1))
     with pytest.raises(SystemExit):
         export.main([str(checkpoint), '--role', 'student', '--onnx', str(tmp_path / 'a.onnx'), '--size', '64', '96'])

@@ -9,8 +9,8 @@ import pytest
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.console import Console
-from tiny import segmentor
-from tiny_runs import role_config, runner_of, stock_config, write_images
+from small_segmentors import segmentor
+from small_trainings import role_config, runner_of, stock_config, write_images
 
 from mmadm.cli.progress import ReadableLogHook, build_runner, terminal, watched
 

@@ -6,8 +6,8 @@ from copy import deepcopy
 
 import pytest
 from mmengine.config import Config
-from tiny import segmentor
-from tiny_runs import losses_of, stock_config, write_images
+from small_segmentors import segmentor
+from small_trainings import losses_of, stock_config, write_images
 
 from mmadm.cli import train
 from mmadm.cli.runtime import role_settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from tiny_runs import losses_of, role_config, stock_config, write_images
+from small_trainings import losses_of, role_config, stock_config, write_images
 
 from mmadm.cli import train
 from mmadm.utils.checkpoint import read_checkpoint, write_checkpoint

@@ -9,8 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
-from tiny import segmentor
-from tiny_runs import role_config, stock_config, write_images
+from small_segmentors import segmentor
+from small_trainings import role_config, stock_config, write_images
 
 from mmadm.cli import test
 from mmadm.utils.export import extract_role

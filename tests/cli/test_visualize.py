@@ -7,13 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import tiny_det
+import small_detectors
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from tiny import CLASSES
-from tiny_runs import NAMES, role_config, stock_config
+from small_segmentors import CLASSES
+from small_trainings import NAMES, role_config, stock_config
 
 from mmadm.cli import visualize as tool
 from mmadm.utils.checkpoint import write_checkpoint
@@ -154,7 +154,7 @@ def test_a_stock_segmentor_has_its_prediction_alone(folder, tmp_path):
 def test_detectors_get_boxes_with_scores_and_maps_without_the_padding_of_their_pipeline(folder, tmp_path, capsys):
     cfg = role_config(folder / 'nowhere')
     cfg.default_scope = 'mmdet'
-    roles = dict(student=tiny_det.detector('retinanet', 4), teacher=tiny_det.detector('retinanet', 8))
+    roles = dict(student=small_detectors.detector('retinanet', 4), teacher=small_detectors.detector('retinanet', 8))
     logits = dict(type='mmadm.Transfer', source='teacher', learner='student', loss=dict(type='mmdet.MSELoss'))
     distillers = [dict(type='mmadm.ADM', at='feats[:2]'), dict(logits, avatars=AVATARS)]
     cfg.model = dict(type='mmadm.Distillation', roles=roles, distillers=distillers)

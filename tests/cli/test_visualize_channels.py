@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mmcv.transforms import BaseTransform
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
-from tiny_runs import role_config
+from small_trainings import role_config
 
 from mmadm.cli import visualize as tool
 from mmadm.utils.checkpoint import write_checkpoint

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 from rich.console import Console
-from tiny_runs import ROOT
+from small_trainings import ROOT
 
 from mmadm.bench.suites import SUITES
 from mmadm.demo import suite

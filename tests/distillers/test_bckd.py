@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from dense_roles import published
 from role_outputs import run_roles
@@ -17,7 +17,7 @@ FAMILIES = ('retinanet', 'fcos', 'fcos_norm', 'atss', 'gfl')
 
 
 def losses_of(model, seed=0):
-    found = model(**model.data_preprocessor(tiny_det.batch(seed=seed), True), mode='loss')
+    found = model(**model.data_preprocessor(small_detectors.batch(seed=seed), True), mode='loss')
     return {key: value for key, value in found.items() if 'bckd' in key}
 
 
@@ -38,8 +38,8 @@ def test_both_terms_are_those_of_the_published_program(golden):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_a_teacher_of_equal_weights_teaches_nothing(family):
-    roles = {name: tiny_det.detector(family) for name in ('student', 'teacher')}
-    model = tiny_det.distillation(roles=roles, frozen=['teacher'], distillers=[dict(type='BCKD')])
+    roles = {name: small_detectors.detector(family) for name in ('student', 'teacher')}
+    model = small_detectors.distillation(roles=roles, frozen=['teacher'], distillers=[dict(type='BCKD')])
     model.roles['teacher'].load_state_dict(model.roles['student'].state_dict())
     model.roles['student'].eval()  # its batch normalisation
     assert [value.item() for value in losses_of(model).values()] == pytest.approx([0, 0], abs=1e-3)
@@ -47,8 +47,8 @@ def test_a_teacher_of_equal_weights_teaches_nothing(family):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_boxes_are_those_that_the_head_predicts(family):
-    model = tiny_det.distillation(family, frozen=['teacher'], distillers=[dict(type='BCKD')])
-    done = model.data_preprocessor(tiny_det.batch(number=1), True)
+    model = small_detectors.distillation(family, frozen=['teacher'], distillers=[dict(type='BCKD')])
+    done = model.data_preprocessor(small_detectors.batch(number=1), True)
     output = run_roles(model, done)['teacher']
     (boxes,) = (tap for tap in output.taps if tap.base == 'boxes')
     found = model.distillers['bckd']._heads['teacher'].decode(output.taps[boxes].levels)
@@ -69,8 +69,8 @@ def test_boxes_are_those_that_the_head_predicts(family):
 
 
 def test_what_is_ignored_or_no_image_counts_for_nothing():
-    model = tiny_det.distillation('retinanet', frozen=['teacher'], distillers=[dict(type='BCKD')])
-    outputs = run_roles(model, model.data_preprocessor(tiny_det.batch(), True))
+    model = small_detectors.distillation('retinanet', frozen=['teacher'], distillers=[dict(type='BCKD')])
+    outputs = run_roles(model, model.data_preprocessor(small_detectors.batch(), True))
     student = outputs['student']
     (tap,) = (tap for tap in student.taps if tap.base == 'logits')
     levels = student.taps[tap].levels
@@ -88,14 +88,14 @@ def test_what_is_ignored_or_no_image_counts_for_nothing():
 @pytest.mark.parametrize(('weights', 'keys'), [((1.0, 0.0), {'cls'}), ((0.0, 1.0), {'boxes'}), ((0.0, 0.0), set())])
 def test_only_what_has_a_weight_is_computed(weights, keys):
     bckd = dict(type='BCKD', classification=weights[0], boxes=weights[1])
-    model = tiny_det.distillation('fcos', frozen=['teacher'], distillers=[bckd])
+    model = small_detectors.distillation('fcos', frozen=['teacher'], distillers=[bckd])
     assert set(losses_of(model)) == {f'student.loss_bckd_{key}' for key in keys}
 
 
 def test_teachers_of_other_kinds_and_segmentors_are_refused():
-    softmax = tiny_det.detector('retinanet')
+    softmax = small_detectors.detector('retinanet')
     softmax['bbox_head']['loss_cls'] = dict(type='CrossEntropyLoss', use_sigmoid=False)
-    other = tiny_det.detector('vfnet')
+    other = small_detectors.detector('vfnet')
     for roles, message in (
         (dict(student=softmax, teacher=softmax), r"BCKD: role 'student' is class scores \(one softmax\)"),
         (
@@ -104,8 +104,8 @@ def test_teachers_of_other_kinds_and_segmentors_are_refused():
         ),
     ):
         with pytest.raises(ConfigError, match=message):
-            tiny_det.distillation(roles=roles, distillers=[dict(type='BCKD')])
+            small_detectors.distillation(roles=roles, distillers=[dict(type='BCKD')])
     with pytest.raises(ConfigError, match=r"role 'student': a segmentor has no tap `boxes`"):
-        tiny.distillation(distillers=[dict(type='BCKD')])
+        small_segmentors.distillation(distillers=[dict(type='BCKD')])
     with pytest.raises(ConfigError, match=r"BCKD\.source='student': must differ from learner"):
         BCKD(source='student')

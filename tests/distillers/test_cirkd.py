@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 import torch.nn.functional as F
 from mmengine.logging import MMLogger
@@ -163,31 +163,31 @@ def test_pooled_pixels_by_hand():
 
 
 def test_memories_are_in_the_checkpoint_and_in_no_role():
-    model = tiny.distillation(distillers=[dict(type='CIRKD', pixel_queue=40, region_queue=4)])
-    model(**model.data_preprocessor(tiny.batch(), True), mode='loss')
+    model = small_segmentors.distillation(distillers=[dict(type='CIRKD', pixel_queue=40, region_queue=4)])
+    model(**model.data_preprocessor(small_segmentors.batch(), True), mode='loss')
     state = model.state_dict()
     held = {f'distillers.cirkd.queues.{n}.{b}' for n in ('pixel', 'region') for b in ('entries', 'pointer', 'filled')}
     assert {key for key in state if 'queues' in key} == held
-    assert state['distillers.cirkd.queues.pixel.entries'].shape == (tiny.CLASSES, 40, 8)
+    assert state['distillers.cirkd.queues.pixel.entries'].shape == (small_segmentors.CLASSES, 40, 8)
     assert all(int(state[f'distillers.cirkd.queues.{n}.filled'].sum()) > 0 for n in ('pixel', 'region'))
     assert {key.split('.')[1] for key in state if key.startswith('connectors')} == {'cirkd'}
 
 
 def test_too_large_memories_are_refused_with_a_size_that_fits(monkeypatch, caplog):
-    monkeypatch.setattr(cirkd, 'free_bytes', lambda: 2 * 4 * tiny.CLASSES * 8 * 1100)
+    monkeypatch.setattr(cirkd, 'free_bytes', lambda: 2 * 4 * small_segmentors.CLASSES * 8 * 1100)
     options = dict(type='CIRKD', pixel_queue=2000, region_queue=200)
     with pytest.raises(
         ConfigError, match=r'CIRKD.pixel_queue=2000: .* take 352000 bytes, .* 352000 bytes are free'
     ) as e:
-        tiny.distillation(distillers=[options])
+        small_segmentors.distillation(distillers=[options])
     fits = dict(word.split('=') for word in str(e.value).rpartition('fits is ')[2].split(', '))
     assert fits == dict(pixel_queue='1000', region_queue='100')
     MMLogger.get_current_instance().addHandler(caplog.handler)
-    tiny.distillation(distillers=[{**options, **{key: int(size) for key, size in fits.items()}}])
+    small_segmentors.distillation(distillers=[{**options, **{key: int(size) for key, size in fits.items()}}])
     MMLogger.get_current_instance().removeHandler(caplog.handler)
     assert 'CIRKD: pixel and region memories take 0.2 MiB' in caplog.text
     monkeypatch.setattr(cirkd, 'free_bytes', lambda: None)
-    tiny.distillation(distillers=[options])
+    small_segmentors.distillation(distillers=[options])
 
 
 @pytest.mark.parametrize(
@@ -203,29 +203,29 @@ def test_too_large_memories_are_refused_with_a_size_that_fits(monkeypatch, caplo
 )
 def test_what_cannot_work_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        tiny.distillation(distillers=[dict(type='CIRKD', **options)])
+        small_segmentors.distillation(distillers=[dict(type='CIRKD', **options)])
 
 
 def test_a_detector_has_no_labels_of_pixels_but_pixels():
     with pytest.raises(ConfigError, match=r"CIRKD.learner='student': its memories hold classes of pixels"):
-        tiny_det.distillation('retinanet', distillers=[dict(type='CIRKD', at='feats[1]')])
-    model = tiny_det.distillation('retinanet', distillers=[dict(type='CIRKD', at='feats[1]', pixel=0, region=0)])
-    losses = model(**model.data_preprocessor(tiny_det.batch(), True), mode='loss')
+        small_detectors.distillation('retinanet', distillers=[dict(type='CIRKD', at='feats[1]')])
+    model = small_detectors.distillation('retinanet', distillers=[dict(type='CIRKD', at='feats[1]', pixel=0, region=0)])
+    losses = model(**model.data_preprocessor(small_detectors.batch(), True), mode='loss')
     assert {key for key in losses if 'cirkd' in key} == {'student.loss_cirkd_mini_batch'}
     assert 'cirkd' not in model.connectors
 
 
 @pytest.mark.parametrize(('norm', 'expected'), [('BN', nn.BatchNorm2d), ('SyncBN', nn.SyncBatchNorm)])
 def test_the_projection_normalises_over_all_ranks_where_the_roles_do(norm, expected):
-    roles = {name: tiny.segmentor(4, norm=norm) for name in ('student', 'teacher')}
+    roles = {name: small_segmentors.segmentor(4, norm=norm) for name in ('student', 'teacher')}
     cfgs = [dict(type='CIRKD', pixel_queue=40, region_queue=4), dict(type='ReviewKD', mid_channels=4)]
-    model = tiny.distillation(roles=roles, distillers=cfgs)
+    model = small_segmentors.distillation(roles=roles, distillers=cfgs)
     for part in model.connectors.values():
         assert {type(m) for m in part.modules() if isinstance(m, _BatchNorm)} == {expected}
 
 
 def test_off_is_off():
     weights = dict(mini_batch=0.0, pixel=0.0, region=0.0)
-    model = tiny.distillation(frozen=['teacher'], distillers=[dict(type='CIRKD', **weights)])
-    losses = model(**model.data_preprocessor(tiny.batch(), True), mode='loss')
+    model = small_segmentors.distillation(frozen=['teacher'], distillers=[dict(type='CIRKD', **weights)])
+    losses = model(**model.data_preprocessor(small_segmentors.batch(), True), mode='loss')
     assert not any('cirkd' in key for key in losses) and not list(model.distillers.buffers())

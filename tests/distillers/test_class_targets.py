@@ -3,12 +3,12 @@
 from math import log
 
 import pytest
-import tiny_det
+import small_detectors
 import torch
 import torch.nn.functional as F
 from role_outputs import as_facts, logged, role_outputs
+from small_segmentors import batch, build, segmentor
 from tap_reader import TapReader
-from tiny import batch, build, segmentor
 
 from mmadm.distillers import KDCL, SwitOKD
 from mmadm.distillers.class_targets import class_targets
@@ -136,17 +136,17 @@ def test_the_teacher_pauses_by_the_probabilities_of_its_head(found):
 
 
 def test_a_stock_softmax_detector_is_right_where_it_sees_background():
-    cfgs = {role: tiny_det.detector('retinanet') for role in ROLES}
+    cfgs = {role: small_detectors.detector('retinanet') for role in ROLES}
     for cfg in cfgs.values():
         cfg['bbox_head']['loss_cls'] = dict(type='CrossEntropyLoss', use_sigmoid=False)
     distillers = [dict(type='KDCL', roles=ROLES, tau=1.0), dict(type='SwitOKD')]
-    model = tiny_det.distillation(roles=cfgs, distillers=distillers)
+    model = small_detectors.distillation(roles=cfgs, distillers=distillers)
     with torch.no_grad():  # of three classes and background the teacher sees the latter, the student the third class
         for role, bias in zip(ROLES, ([-9.0, -9.0, 0.0, -2.0], [-9.0, 0.0, -9.0, 2.0]), strict=True):
             classifier = model.roles[role].bbox_head.retina_cls
             classifier.weight.mul_(1e-3)
             classifier.bias.copy_(torch.tensor(bias).repeat(9))
-    losses = model(**model.data_preprocessor(tiny_det.batch(objects=0), True), mode='loss')
+    losses = model(**model.data_preprocessor(small_detectors.batch(objects=0), True), mode='loss')
     assert losses['teacher.expert'] == 1
     # the ensemble is the teacher everywhere
     assert losses['student.loss_kdcl'].item() == pytest.approx(losses['student.loss_switokd'].item(), rel=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
-import tiny_det
+import small_detectors
 import torch
 import torch.nn.functional as F
 from dense_roles import crosskd, with_convs
@@ -19,7 +19,7 @@ FAMILIES = ('retinanet', 'fcos', 'fcos_norm', 'atss', 'gfl')
 
 def batch_of_two():
     """Two images of one size, so that there is no padding."""
-    batches = [tiny_det.batch(1, seed=seed) for seed in (0, 1)]
+    batches = [small_detectors.batch(1, seed=seed) for seed in (0, 1)]
     return {key: [value for batch in batches for value in batch[key]] for key in batches[0]}
 
 
@@ -77,7 +77,7 @@ def by_hand(model, batch):
     crossed, _ = predicted(teacher, done['inputs']['teacher'], put)
     targets = run_roles(model, done)['student'].targets()
     labels, weights = (
-        torch.cat([tiny_det.in_rows(level.unsqueeze(1), 2)[:, 0] for level in part])
+        torch.cat([small_detectors.in_rows(level.unsqueeze(1), 2)[:, 0] for level in part])
         for part in (targets.labels, targets.weights)
     )
     x, t = rows(crossed[0], 3), rows(taught[0], 3).sigmoid()
@@ -129,7 +129,7 @@ def test_every_term_is_that_of_stock_predictions_by_hand(family):
 def test_a_teacher_stays_as_it_is_and_the_student_alone_learns():
     model = crosskd('fcos')
     before = {key: value.clone() for key, value in model.roles['teacher'].state_dict().items()}
-    sum(losses_of(model, tiny_det.batch()).values()).backward()
+    sum(losses_of(model, small_detectors.batch()).values()).backward()
     assert all(torch.equal(value, before[key]) for key, value in model.roles['teacher'].state_dict().items())
     assert all(p.grad is None and not p.requires_grad for p in model.roles['teacher'].parameters())
     assert not any(part.training for part in model.roles['teacher'].modules())
@@ -146,9 +146,9 @@ def test_a_teacher_of_equal_weights_teaches_nothing(family):
     model.roles['student'].eval()  # its batch normalisation
     for parameter in model.roles['student'].backbone.parameters():
         parameter.data.mul_(0.5)
-    before = losses_of(model, tiny_det.batch())
+    before = losses_of(model, small_detectors.batch())
     model.roles['student'].load_state_dict(model.roles['teacher'].state_dict())
-    for key, value in losses_of(model, tiny_det.batch()).items():
+    for key, value in losses_of(model, small_detectors.batch()).items():
         assert value < 0.01 * before[key]
 
 
@@ -167,7 +167,7 @@ def test_what_lies_beyond_an_image_does_not_count(family):
     roles = {name: with_convs(family, convs=1, width=width, norm_cfg=None) for name, width in zip(
         ('student', 'teacher'), (4, 8), strict=True)}  # fmt: skip
     model = crosskd(family, roles)
-    outputs, features, distiller = inside(model, tiny_det.batch())
+    outputs, features, distiller = inside(model, small_detectors.batch())
     losses = distiller(outputs, Step()).losses
     sum(losses.values()).backward()
     # of stride 8: the second image has 76 rows, so the tenth row shows some of it; nor do the output layers look beyond
@@ -186,7 +186,7 @@ def test_a_narrower_student_learns_connectors_and_exports_none():
     connectors = model.connectors['crosskd']
     assert set(connectors) == {f'{branch}_{level}' for branch in ('cls', 'reg') for level in range(5)}
     assert {tuple(part.weight.shape[:2]) for part in connectors.values()} == {(32, 16)}
-    sum(losses_of(model, tiny_det.batch()).values()).backward()
+    sum(losses_of(model, small_detectors.batch()).values()).backward()
     assert all(part.weight.grad.any() for part in connectors.values())
     assert set(model.owned_by('student').connectors) == {f'crosskd_{key}' for key in connectors}
     # asked for where none is needed: nothing that is written is ignored
@@ -204,13 +204,13 @@ def test_a_narrower_student_learns_connectors_and_exports_none():
     ],
 )
 def test_only_what_has_a_weight_is_computed(weights, keys):
-    assert set(losses_of(crosskd('atss', **weights), tiny_det.batch())) == keys
+    assert set(losses_of(crosskd('atss', **weights), small_detectors.batch())) == keys
 
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_start_and_weights_are_those_published_for_the_teachers_head(family):
     roles = {name: with_convs(family, 4) for name in ('student', 'teacher')}
-    model = tiny_det.distillation(roles=roles, frozen=['teacher'], distillers=[dict(type='CrossKD')])
+    model = small_detectors.distillation(roles=roles, frozen=['teacher'], distillers=[dict(type='CrossKD')])
     distiller, fcos = model.distillers['crosskd'], family.startswith('fcos')
     assert distiller.start == (2 if fcos else 3)
     wanted = (0.4, 0.75, 0) if fcos else (1, 4 if family == 'gfl' else 1, family == 'atss')

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 from dense_roles import crosskd, with_convs
 
 from mmadm.distillers import CrossKD
@@ -64,13 +64,13 @@ def test_what_cannot_work_is_refused_in_one_sentence(name):
 
 def test_segmentors_two_stage_detectors_and_roles_without_a_task_are_refused():
     with pytest.raises(ConfigError, match=r"role 'teacher': a segmentor has no tap `boxes`"):
-        tiny.distillation(frozen=['teacher'], distillers=[dict(type='CrossKD')])
+        small_segmentors.distillation(frozen=['teacher'], distillers=[dict(type='CrossKD')])
     with pytest.raises(ConfigError, match=r"CrossKD: role 'student' is another kind of network or head"):
-        tiny_det.distillation('faster', frozen=['teacher'], distillers=[dict(type='CrossKD')])
+        small_detectors.distillation('faster', frozen=['teacher'], distillers=[dict(type='CrossKD')])
     untaught = dict(student=dict(cfg=with_convs('retinanet'), task_loss=False), teacher=with_convs('retinanet'))
     for method in ('CrossKD', 'BCKD'):
         with pytest.raises(ConfigError, match=f"{method}: role 'student' assigns no .*roles.student.task_loss=True"):
-            tiny_det.distillation(roles=untaught, frozen=['teacher'], distillers=[dict(type=method)])
+            small_detectors.distillation(roles=untaught, frozen=['teacher'], distillers=[dict(type=method)])
     with pytest.raises(ConfigError, match=r"CrossKD\.source='student': must differ from learner"):
         CrossKD(source='student')
     with pytest.raises(ConfigError, match=r"CrossKD\.connector='Connector': must be a dict"):

@@ -4,10 +4,10 @@ import math
 from copy import deepcopy
 
 import pytest
-import tiny_det
+import small_detectors
 import torch
 from role_outputs import levels, run_roles
-from tiny import batch, distillation, plain_optimiser, segmentor, train
+from small_segmentors import batch, distillation, plain_optimiser, segmentor, train
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -171,15 +171,15 @@ def test_the_leaders_file_is_a_stock_model():
 
 
 def test_detectors_are_fused_level_by_level_with_a_head_of_their_kind():
-    roles = {name: tiny_det.detector('fcos', 4) for name in NAMES}
-    model = tiny_det.distillation(roles=roles, deploy='leader', distillers=[dict(FFSD, at='feats', shallow=[])])
+    roles = {name: small_detectors.detector('fcos', 4) for name in NAMES}
+    model = small_detectors.distillation(roles=roles, deploy='leader', distillers=[dict(FFSD, at='feats', shallow=[])])
     parts = model.connectors['ffsd']
     assert {f'fuse_{i}' for i in range(5)} <= set(parts.keys())
     assert type(parts['head']) is type(model.roles['leader'].bbox_head)
-    losses = losses_of(model, tiny_det.batch())
+    losses = losses_of(model, small_detectors.batch())
     assert reached(model, losses['fusion.loss_cls']) <= {'ffsd.head', *(f'ffsd.fuse_{i}' for i in range(5))}
     assert reached(model, losses['leader.loss_fused']) == {'leader'}
-    log = model.train_step(tiny_det.batch(), plain_optimiser(model, lr=0.001))
+    log = model.train_step(small_detectors.batch(), plain_optimiser(model, lr=0.001))
     assert all(torch.isfinite(value).all() for value in log.values())
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from role_outputs import as_facts, logged, role_outputs, run_roles
 
@@ -42,8 +42,8 @@ def test_all_terms_and_their_gradient_are_those_of_the_published_program(golden)
 
 def test_boxes_lie_on_the_objects_of_a_padded_batch():
     """The published program stretches the boxes of a small image over the whole padded map."""
-    model = tiny_det.distillation('retinanet', frozen=['teacher'], distillers=[dict(type='FGD')])
-    outputs = run_roles(model, model.data_preprocessor(tiny_det.batch(), True))
+    model = small_detectors.distillation('retinanet', frozen=['teacher'], distillers=[dict(type='FGD')])
+    outputs = run_roles(model, model.data_preprocessor(small_detectors.batch(), True))
     student, seen = outputs['student'], []
     (tap,) = student.taps
     weights = dict(foreground=1.0, background=0.0, attention=0.0, relation=0.0)
@@ -106,9 +106,9 @@ def test_terms_are_summed_over_levels_and_only_those_with_a_weight_are_computed(
 
 
 def test_blocks_of_both_sides_learn_with_the_student_and_stay_out_of_its_file():
-    roles = dict(student=tiny_det.detector('retinanet'), teacher=tiny_det.detector('retinanet'))
+    roles = dict(student=small_detectors.detector('retinanet'), teacher=small_detectors.detector('retinanet'))
     roles['teacher']['neck']['out_channels'] = roles['teacher']['bbox_head']['in_channels'] = 16
-    model = tiny_det.distillation(roles=roles, frozen=['teacher'], distillers=[dict(type='FGD')])
+    model = small_detectors.distillation(roles=roles, frozen=['teacher'], distillers=[dict(type='FGD')])
     assert set(model.connectors['fgd']) == {
         f'feats_{level}{part}' for level in range(5) for part in ('', '_context', '_source_context')
     }
@@ -128,18 +128,18 @@ def test_blocks_of_both_sides_learn_with_the_student_and_stay_out_of_its_file():
 )
 def test_what_cannot_work_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        tiny_det.distillation('retinanet', distillers=[dict(type='FGD', **options)])
+        small_detectors.distillation('retinanet', distillers=[dict(type='FGD', **options)])
 
 
 def test_a_segmentor_has_no_boxes():
     with pytest.raises(
         ConfigError, match=r"FGD.learner='student': weighs features by ground-truth boxes, which .* none"
     ):
-        tiny.distillation(distillers=[dict(type='FGD', at='backbone.layer4')])
+        small_segmentors.distillation(distillers=[dict(type='FGD', at='backbone.layer4')])
 
 
 def test_off_is_off():
     weights = dict.fromkeys(TERMS, 0.0)
-    model = tiny_det.distillation('retinanet', frozen=['teacher'], distillers=[dict(type='FGD', **weights)])
-    losses = model(**model.data_preprocessor(tiny_det.batch(), True), mode='loss')
+    model = small_detectors.distillation('retinanet', frozen=['teacher'], distillers=[dict(type='FGD', **weights)])
+    losses = model(**model.data_preprocessor(small_detectors.batch(), True), mode='loss')
     assert not any('fgd' in key for key in losses)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import tiny_det
+import small_detectors
 import torch
 from dense_roles import published
 from role_outputs import run_roles
@@ -47,8 +47,8 @@ def test_two_terms_can_be_divided_by_the_positives(golden):
 
 
 def test_the_region_is_that_of_the_stock_priors_and_of_the_image_alone():
-    model = tiny_det.distillation('gfl', frozen=['teacher'], distillers=[dict(type='LD')])
-    outputs = run_roles(model, model.data_preprocessor(tiny_det.batch(), True))
+    model = small_detectors.distillation('gfl', frozen=['teacher'], distillers=[dict(type='LD')])
+    outputs = run_roles(model, model.data_preprocessor(small_detectors.batch(), True))
     distiller, student = model.distillers['ld'], outputs['student']
     ones = [torch.ones_like(weight) for weight in student.targets().weights]
     found = distiller._valuable(student, ones)
@@ -69,18 +69,18 @@ def test_the_region_is_that_of_the_stock_priors_and_of_the_image_alone():
 @pytest.mark.parametrize('keep', [0, 1, 2])
 def test_without_an_object_nothing_is_taught(keep):
     weights = dict.fromkeys(TERMS, 0.0) | {TERMS[keep]: 1.0}
-    model = tiny_det.distillation('gfl', frozen=['teacher'], distillers=[dict(type='LD', **weights)])
-    losses = model(**model.data_preprocessor(tiny_det.batch(objects=0), True), mode='loss')
+    model = small_detectors.distillation('gfl', frozen=['teacher'], distillers=[dict(type='LD', **weights)])
+    losses = model(**model.data_preprocessor(small_detectors.batch(objects=0), True), mode='loss')
     assert {key: value.item() for key, value in losses.items() if 'ld_' in key} == {f'student.loss_ld_{TERMS[keep]}': 0}
 
 
 def test_heads_that_do_not_correspond_are_refused():
     with pytest.raises(ConfigError, match=r"LD: role 'student' predicts boxes without distributions .*BCKD or CrossKD"):
-        tiny_det.distillation('fcos', distillers=[dict(type='LD')])
-    roles = {name: tiny_det.detector('gfl') for name in ('student', 'teacher')}
+        small_detectors.distillation('fcos', distillers=[dict(type='LD')])
+    roles = {name: small_detectors.detector('gfl') for name in ('student', 'teacher')}
     roles['teacher']['bbox_head']['reg_max'] = 8
     with pytest.raises(ConfigError, match=r"'student' predicts 17 bins for each side of a box, 'teacher' 9; .*reg_max"):
-        tiny_det.distillation(roles=roles, distillers=[dict(type='LD')])
+        small_detectors.distillation(roles=roles, distillers=[dict(type='LD')])
     for options, message in (
         (dict(source='student'), r"LD\.source='student': must differ from learner"),
         (dict(tau=0), r'LD\.tau=0: a temperature must be above 0'),

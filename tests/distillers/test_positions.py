@@ -5,8 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from role_outputs import as_facts, logged, role_outputs
 
@@ -90,11 +90,11 @@ def test_the_size_to_which_a_batch_is_padded_changes_nothing(divisor):
     ]
 
     def losses(divisor):
-        roles = dict(student=tiny_det.detector('retinanet'), teacher=tiny_det.detector('retinanet'))
+        roles = dict(student=small_detectors.detector('retinanet'), teacher=small_detectors.detector('retinanet'))
         for cfg in roles.values():
             cfg['data_preprocessor']['pad_size_divisor'] = divisor
-        model = tiny_det.distillation(roles=roles, distillers=distillers)
-        data = tiny_det.batch()
+        model = small_detectors.distillation(roles=roles, distillers=distillers)
+        data = small_detectors.batch()
         found = model(**model.data_preprocessor(deepcopy(data), True), mode='loss')
         return {k: v.item() for k, v in found.items() if 'transfer' in k or 'consensus' in k or 'divergence' in k}
 
@@ -105,22 +105,22 @@ def test_the_size_to_which_a_batch_is_padded_changes_nothing(divisor):
 
 @pytest.mark.parametrize('other', [dict(size=(48, 64)), dict(size=(40, 36)), dict(size=None, size_divisor=20)])
 def test_segmentors_of_equal_weights_agree_however_they_are_padded(other):
-    roles = dict(student=tiny.segmentor(4, dropout=0.0), teacher=tiny.segmentor(4, dropout=0.0))
+    roles = dict(student=small_segmentors.segmentor(4, dropout=0.0), teacher=small_segmentors.segmentor(4, dropout=0.0))
     roles['teacher']['data_preprocessor'].update(other)
-    model = tiny.distillation(
+    model = small_segmentors.distillation(
         roles=roles, distillers=[dict(type='ADM', at='backbone.layer1'), dict(type='KDCL', roles=list(ROLES))]
     )
     model.roles['teacher'].load_state_dict(model.roles['student'].state_dict())
-    losses = model(**model.data_preprocessor(tiny.batch(), True), mode='loss')
+    losses = model(**model.data_preprocessor(small_segmentors.batch(), True), mode='loss')
     assert losses['student.similarity'].item() == pytest.approx(1.0, abs=0.02)
     assert losses['student.loss_kdcl'].item() == pytest.approx(0, abs=0.05)
 
 
 @pytest.mark.parametrize('divisor', [1, 64])
 def test_detectors_of_equal_weights_agree_however_they_are_padded(divisor):
-    roles = dict(student=tiny_det.detector('retinanet'), teacher=tiny_det.detector('retinanet'))
+    roles = dict(student=small_detectors.detector('retinanet'), teacher=small_detectors.detector('retinanet'))
     roles['teacher']['data_preprocessor']['pad_size_divisor'] = divisor
-    model = tiny_det.distillation(roles=roles, distillers=[dict(type='ADM', at='backbone.layer1')])
+    model = small_detectors.distillation(roles=roles, distillers=[dict(type='ADM', at='backbone.layer1')])
     model.roles['teacher'].load_state_dict(model.roles['student'].state_dict())
-    losses = model(**model.data_preprocessor(tiny_det.batch(), True), mode='loss')
+    losses = model(**model.data_preprocessor(small_detectors.batch(), True), mode='loss')
     assert losses['student.similarity'].item() == pytest.approx(1.0, abs=0.02)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from role_outputs import as_facts, role_outputs
 
@@ -106,12 +106,12 @@ def test_several_taps_make_one_chain():
 
 
 def test_the_fusion_learns_with_the_student_and_stays_out_of_its_file():
-    model = tiny_det.distillation(
+    model = small_detectors.distillation(
         'retinanet', frozen=['teacher'], distillers=[dict(type='ReviewKD', mid_channels=8, weight=1.0)]
     )
     assert set(model.connectors['reviewkd']) == {'fusion'} and model.owners == ('student',)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    model.train_step(tiny_det.batch(), tiny.plain_optimiser(model, lr=0.001))
+    model.train_step(small_detectors.batch(), small_segmentors.plain_optimiser(model, lr=0.001))
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert {f'connectors.reviewkd.fusion.levels.{k}.reduce_norm.running_mean' for k in range(5)} <= moved
     assert not [key for key in moved if key.startswith('roles.teacher')]
@@ -129,10 +129,12 @@ def test_the_fusion_learns_with_the_student_and_stays_out_of_its_file():
 )
 def test_what_cannot_work_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        tiny_det.distillation('retinanet', distillers=[dict(type='ReviewKD', **options)])
+        small_detectors.distillation('retinanet', distillers=[dict(type='ReviewKD', **options)])
 
 
 def test_off_is_off():
-    model = tiny_det.distillation('retinanet', frozen=['teacher'], distillers=[dict(type='ReviewKD', weight=0.0)])
-    losses = model(**model.data_preprocessor(tiny_det.batch(), True), mode='loss')
+    model = small_detectors.distillation(
+        'retinanet', frozen=['teacher'], distillers=[dict(type='ReviewKD', weight=0.0)]
+    )
+    losses = model(**model.data_preprocessor(small_detectors.batch(), True), mode='loss')
     assert not any('reviewkd' in key for key in losses)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import tiny_det
+import small_detectors
 import torch
 from reached_weights import reached
-from tiny import batch, distillation, segmentor
+from small_segmentors import batch, distillation, segmentor
 
 from mmadm.distillers import Distiller
 from mmadm.losses import DistillationLoss
@@ -120,4 +120,4 @@ def test_each_loss_of_a_distiller_moves_its_learner_alone(name):
 def test_each_loss_of_a_distiller_of_detectors_moves_its_learner_alone(name):
     family, distillers = DETECTORS[name]
     frozen = ['teacher'] if 'CrossKD' in name else []
-    check(tiny_det.distillation(family, frozen=frozen, distillers=distillers), tiny_det.batch())
+    check(small_detectors.distillation(family, frozen=frozen, distillers=distillers), small_detectors.batch())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import tiny
+import small_segmentors
 import torch
 from role_outputs import as_facts, logged, role_outputs, run_roles
-from tiny_det import batch, detector, distillation
+from small_detectors import batch, detector, distillation
 
 from mmadm.distillers import FFSD, KDCL, SOKD, MutualLearning, SwitOKD, Transfer
 from mmadm.functional import binary_kl_divergence, focal_binary_divergence
@@ -121,14 +121,16 @@ def test_a_bad_temperature_names_the_method():
 
 
 def test_a_segmentor_with_sigmoids_keeps_the_mean():
-    roles = {name: tiny.segmentor(width) for name, width in zip(ROLES, (4, 8), strict=True)}
+    roles = {name: small_segmentors.segmentor(width) for name, width in zip(ROLES, (4, 8), strict=True)}
     for cfg in roles.values():
         cfg['decode_head']['loss_decode'] = dict(type='CrossEntropyLoss', use_sigmoid=True)
     losses = []
     for normaliser in ('positives', 'mean'):
         dml = dict(type='MutualLearning', roles=list(ROLES), normaliser=normaliser)
-        model = tiny.distillation(roles=roles, distillers=[dml])
-        losses.append(model(**model.data_preprocessor(tiny.batch(), True), mode='loss')['student.loss_mutual'])
+        model = small_segmentors.distillation(roles=roles, distillers=[dml])
+        losses.append(
+            model(**model.data_preprocessor(small_segmentors.batch(), True), mode='loss')['student.loss_mutual']
+        )
     assert losses[0] == losses[1] > 0
 
 

@@ -3,11 +3,11 @@
 from copy import deepcopy
 
 import pytest
-import tiny_det
+import small_detectors
 import torch
 from mmengine.runner.checkpoint import load_state_dict
 from role_outputs import levels, run_roles
-from tiny import batch, build, distillation, plain_optimiser, segmentor, train
+from small_segmentors import batch, build, distillation, plain_optimiser, segmentor, train
 
 from mmadm.functional import kl_divergence
 from mmadm.utils.config import role_cfgs
@@ -231,16 +231,16 @@ def test_each_loss_moves_its_learner_alone_and_has_its_value(teacher_file):
 
 
 def test_a_detection_bridge_is_neck_and_head(tmp_path):
-    teacher = tiny_det.build(tiny_det.detector('fcos', 8), seed=5)
+    teacher = small_detectors.build(small_detectors.detector('fcos', 8), seed=5)
     torch.save(dict(state_dict=teacher.state_dict()), tmp_path / 'teacher.pth')
     roles = dict(
-        student=tiny_det.detector('fcos', 4),
-        teacher=dict(cfg=tiny_det.detector('fcos', 8), checkpoint=str(tmp_path / 'teacher.pth')),
+        student=small_detectors.detector('fcos', 4),
+        teacher=dict(cfg=small_detectors.detector('fcos', 8), checkpoint=str(tmp_path / 'teacher.pth')),
         bridge=dict(like='teacher', train=['neck', 'bbox_head']),
     )
-    model = tiny_det.distillation(roles=roles, frozen=['teacher'], distillers=[SOKD])
+    model = small_detectors.distillation(roles=roles, frozen=['teacher'], distillers=[SOKD])
     before = deepcopy(model.state_dict())
-    log = model.train_step(tiny_det.batch(), plain_optimiser(model, lr=0.001))
+    log = model.train_step(small_detectors.batch(), plain_optimiser(model, lr=0.001))
     moved = {'.'.join(k.split('.')[1:3]) for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert {m for m in moved if m.startswith('bridge')} == {'bridge.neck', 'bridge.bbox_head'}
     assert not any(m.startswith('teacher') for m in moved) and log['student.loss_from_bridge'] > 0

@@ -3,9 +3,9 @@
 from copy import deepcopy
 
 import pytest
-import tiny_det
+import small_detectors
 import torch
-from tiny import batch, distillation, plain_optimiser, segmentor, train
+from small_segmentors import batch, distillation, plain_optimiser, segmentor, train
 
 from mmadm.distillers import SwitOKD
 from mmadm.utils.errors import ConfigError
@@ -30,8 +30,8 @@ def routed(model, data):
 @pytest.mark.parametrize('task', ['segmentation', 'detection'])
 def test_kdcl_moves_each_role_alone(ensemble, task):
     options = dict(distillers=[dict(KDCL, ensemble=ensemble)])
-    model = distillation(**options) if task == 'segmentation' else tiny_det.distillation('fcos', **options)
-    data = batch() if task == 'segmentation' else tiny_det.batch()
+    model = distillation(**options) if task == 'segmentation' else small_detectors.distillation('fcos', **options)
+    data = batch() if task == 'segmentation' else small_detectors.batch()
     assert routed(model, data) == {f'{role}.loss_kdcl': {role} for role in ('student', 'teacher')}
 
 
@@ -113,7 +113,7 @@ def test_a_frozen_teacher_cannot_pause():
 def test_regions_of_interest_have_no_truth_at_a_position():
     message = r"KDCL.at: tap 'logits' gives no class maps .* from role 'student', which scores no position"
     with pytest.raises(ConfigError, match=message):
-        tiny_det.distillation('faster', distillers=[KDCL])
+        small_detectors.distillation('faster', distillers=[KDCL])
 
 
 @pytest.mark.parametrize('base', [KDCL, SWITCH])
@@ -122,7 +122,7 @@ def test_features_are_no_class_scores(base):
     with pytest.raises(ConfigError, match=rf"{kind}.at: tap 'feats' .* \(1, 4, .*class maps are \(N, 5, h, w\); tap"):
         distillation(distillers=[dict(base, at='feats')])
     with pytest.raises(ConfigError, match=rf"{kind}.at: tap 'feats' .*class maps are \(N, 3, h, w\); tap `logits`"):
-        tiny_det.distillation('fcos', distillers=[dict(base, at='feats')])
+        small_detectors.distillation('fcos', distillers=[dict(base, at='feats')])
     # the classifier by its path is what `logits` stands for
     by_path, by_name = (
         train(distillation(distillers=[dict(base, at=at)]), steps=1)[0] for at in ('decode_head.conv_seg', 'logits')

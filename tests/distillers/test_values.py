@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from role_outputs import as_facts, levels, logged, role_outputs
-from tiny import distillation
+from small_segmentors import distillation
 
 from mmadm.distillers import ADM, MutualLearning, Transfer
 from mmadm.functional import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 from reached_weights import total
 
@@ -69,8 +69,8 @@ def is_zero(model, loss) -> bool:
 
 @pytest.mark.parametrize('distiller', OF_LOGITS.values(), ids=OF_LOGITS)
 def test_without_a_labelled_pixel_class_scores_teach_nothing(distiller):
-    model = tiny.distillation(distillers=[distiller])
-    losses = losses_of(model, unlabelled(tiny.batch()))
+    model = small_segmentors.distillation(distillers=[distiller])
+    losses = losses_of(model, unlabelled(small_segmentors.batch()))
     assert ours(losses)
     for key, value in losses.items():
         assert torch.isfinite(value).all(), key
@@ -79,9 +79,9 @@ def test_without_a_labelled_pixel_class_scores_teach_nothing(distiller):
 
 @pytest.mark.parametrize('distiller', OF_FEATURES.values(), ids=OF_FEATURES)
 def test_features_teach_without_labels_as_with_them(distiller):
-    model = tiny.distillation(distillers=[distiller])
-    with_labels = losses_of(deepcopy(model), tiny.batch())
-    losses = losses_of(model, unlabelled(tiny.batch()))
+    model = small_segmentors.distillation(distillers=[distiller])
+    with_labels = losses_of(deepcopy(model), small_segmentors.batch())
+    losses = losses_of(model, unlabelled(small_segmentors.batch()))
     for key, value in losses.items():
         assert torch.isfinite(value).all(), key
         if key in ours(losses):
@@ -93,8 +93,8 @@ def test_features_teach_without_labels_as_with_them(distiller):
 
 @pytest.mark.parametrize('distiller', [OF_LOGITS[name] for name in ('KD', 'DKD', 'CWD', 'mutual', 'KDCL')])
 def test_an_image_without_labels_beside_one_with_them_does_not_count(distiller):
-    model = tiny.distillation(distillers=[distiller]).eval()  # BatchNorm would mix the images
-    batch = unlabelled(tiny.batch(), images=1)
+    model = small_segmentors.distillation(distillers=[distiller]).eval()  # BatchNorm would mix the images
+    batch = unlabelled(small_segmentors.batch(), images=1)
     both = losses_of(model, batch)
     alone = losses_of(model, {key: value[1:] for key, value in batch.items()})
     # CWD divides by the number of images
@@ -110,10 +110,10 @@ def test_masked_tokens_need_no_labels(tmp_path):
 
 
 def test_of_ffsd_what_needs_labels_is_zero():
-    roles = {name: tiny.segmentor() for name in ('first', 'second', 'leader')}
+    roles = {name: small_segmentors.segmentor() for name in ('first', 'second', 'leader')}
     distiller = dict(type='FFSD', students=['first', 'second'], shallow=['backbone.layer3'])
-    model = tiny.distillation(roles=roles, deploy='leader', distillers=[distiller])
-    losses = losses_of(model, unlabelled(tiny.batch()))
+    model = small_segmentors.distillation(roles=roles, deploy='leader', distillers=[distiller])
+    losses = losses_of(model, unlabelled(small_segmentors.batch()))
     of_features = {'second.loss_diversity', 'leader.loss_fusion', 'self_distillation.loss_leader'}
     assert of_features < set(losses)
     for key, value in losses.items():
@@ -126,12 +126,12 @@ def test_of_ffsd_what_needs_labels_is_zero():
 
 def test_of_sokd_every_loss_is_zero():
     roles = dict(
-        student=tiny.segmentor(4),
-        teacher=tiny.segmentor(8),
+        student=small_segmentors.segmentor(4),
+        teacher=small_segmentors.segmentor(8),
         bridge=dict(like='teacher', train=['backbone.layer4', 'decode_head']),
     )
-    model = tiny.distillation(roles=roles, frozen=['teacher'], distillers=[dict(type='SOKD')])
-    losses = losses_of(model, unlabelled(tiny.batch()))
+    model = small_segmentors.distillation(roles=roles, frozen=['teacher'], distillers=[dict(type='SOKD')])
+    losses = losses_of(model, unlabelled(small_segmentors.batch()))
     assert len(ours(losses)) == 3
     assert all(is_zero(model, value) for key, value in losses.items() if 'loss' in key)
 
@@ -157,8 +157,8 @@ ON_REGIONS = ('KD of scores', 'mutual of scores', 'KD of boxes')
     ],
 )
 def test_images_without_objects_have_finite_losses_and_gradients(family, distiller):
-    model = tiny_det.distillation(family, distillers=[distiller])
-    losses = losses_of(model, tiny_det.batch(objects=0))
+    model = small_detectors.distillation(family, distillers=[distiller])
+    losses = losses_of(model, small_detectors.batch(objects=0))
     assert ours(losses)
     for key, value in losses.items():
         assert torch.isfinite(total(value)), key
@@ -185,9 +185,9 @@ OF_OBJECTS = {
 @pytest.mark.parametrize('name', OF_OBJECTS)
 def test_without_objects_what_needs_them_is_zero_and_the_rest_is_finite(name):
     family, distiller, zero = OF_OBJECTS[name]
-    model = tiny_det.distillation(family, frozen=['teacher'], distillers=[distiller])
+    model = small_detectors.distillation(family, frozen=['teacher'], distillers=[distiller])
     prefix = f'student.loss_{distiller["type"].lower()}_'
-    losses = {key: value for key, value in losses_of(model, tiny_det.batch(objects=0)).items() if prefix in key}
+    losses = {key: value for key, value in losses_of(model, small_detectors.batch(objects=0)).items() if prefix in key}
     found = {key.removeprefix('student.loss_') for key, value in losses.items() if is_zero(model, value)}
     assert losses and found == zero
     learnt = [p for p in model.parameters() if p.requires_grad]

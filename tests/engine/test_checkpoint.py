@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import build, segmentor
-from tiny_runs import Break, role_config, runner_of, same, stock_config, write_images
+from small_segmentors import build, segmentor
+from small_trainings import Break, role_config, runner_of, same, stock_config, write_images
 
 from mmadm.engine.generators import ResumeGenerators, restore, snapshot
 from mmadm.utils.checkpoint import (

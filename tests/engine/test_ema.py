@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.hooks import Hook
-from tiny import build, segmentor
-from tiny_runs import Break, role_config, runner_of, same, stock_config, weights_of, write_images
+from small_segmentors import build, segmentor
+from small_trainings import Break, role_config, runner_of, same, stock_config, weights_of, write_images
 
 from mmadm.engine import RoleEMAHook
 from mmadm.utils.checkpoint import read_checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.hooks import CheckpointHook
-from tiny_runs import role_config, runner_of, stock_config, write_images
+from small_trainings import role_config, runner_of, stock_config, write_images
 
 from mmadm.utils.checkpoint import newest_checkpoint, write_atomically
 

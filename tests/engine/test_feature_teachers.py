@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 
 import pytest
-import tiny_det
+import small_detectors
 import torch
 from frozen_teacher_trainings import offline, write_colours
-from tiny import build, segmentor
-from tiny_runs import NAMES, runner_of
+from small_segmentors import build, segmentor
+from small_trainings import NAMES, runner_of
 
 from mmadm.utils.errors import CheckpointError, ConfigError
 
@@ -95,13 +95,13 @@ def test_what_it_teaches_are_the_pretrained_features(data, tmp_path, pretrained)
 
 
 def test_the_random_neck_of_a_detector_with_a_pretrained_backbone_teaches_nothing():
-    teacher = tiny_det.detector('retinanet', 8)
+    teacher = small_detectors.detector('retinanet', 8)
     teacher['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='backbone.pth')
-    roles = dict(student=tiny_det.detector('retinanet', 4), teacher=teacher)
+    roles = dict(student=small_detectors.detector('retinanet', 4), teacher=teacher)
     for at, loaded in (('feats', False), ('backbone', True)):
-        with tiny_det.DefaultScope.overwrite_default_scope('mmdet'):
+        with small_detectors.DefaultScope.overwrite_default_scope('mmdet'):
             cfg = dict(type='mmadm.Distillation', roles=roles, frozen=['teacher'], distillers=[dict(FEATURES, at=at)])
-            assert tiny_det.MODELS.build(cfg).frozen_roles['teacher'].loaded == loaded
+            assert small_detectors.MODELS.build(cfg).frozen_roles['teacher'].loaded == loaded
 
 
 def test_a_backbone_whose_file_is_not_there_is_one_sentence(data, tmp_path, pretrained):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.hooks import Hook
-from tiny_runs import role_config, runner_of, same, stock_config, weights_of, write_images
+from small_trainings import role_config, runner_of, same, stock_config, weights_of, write_images
 
 from mmadm.utils.checkpoint import RESUMABLE, read_checkpoint
 from mmadm.utils.errors import ConfigError, NonFiniteLossError

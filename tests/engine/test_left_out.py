@@ -11,8 +11,8 @@ from frozen_teacher_trainings import offline
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from numpy_files import written_by
-from tiny import build, segmentor
-from tiny_runs import Break, load_tool, runner_of, same, weights_of, write_images
+from small_segmentors import build, segmentor
+from small_trainings import Break, load_tool, runner_of, same, weights_of, write_images
 
 from mmadm.utils.checkpoint import read_checkpoint
 from mmadm.utils.errors import CheckpointError

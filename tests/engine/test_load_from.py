@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from served_files import Bait, served
-from tiny import build, segmentor
-from tiny_runs import load_tool, role_config, runner_of, same, stock_config, write_images
+from small_segmentors import build, segmentor
+from small_trainings import load_tool, role_config, runner_of, same, stock_config, write_images
 
 from mmadm.utils.errors import CheckpointError
 

@@ -15,8 +15,8 @@ from mmengine.registry import METRICS, MODELS
 from mmengine.structures import BaseDataElement
 from mmseg.models import EncoderDecoder
 from mmseg.structures import SegDataSample
-from tiny import segmentor
-from tiny_runs import role_config, runner_of, same, stock_config, write_images
+from small_segmentors import segmentor
+from small_trainings import role_config, runner_of, same, stock_config, write_images
 
 from mmadm.engine import RoleValLoop
 from mmadm.utils.errors import ConfigError

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import build, segmentor
+from small_segmentors import build, segmentor
 
 from mmadm.engine.hooks import ChannelsLastHook
 from mmadm.utils.errors import ConfigError

@@ -13,9 +13,9 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from tiny import segmentor
-from tiny_det import batch
-from tiny_runs import load_tool, losses_of, role_config, runner_of, write_images
+from small_detectors import batch
+from small_segmentors import segmentor
+from small_trainings import load_tool, losses_of, role_config, runner_of, write_images
 from torch.utils.data import Dataset
 
 from mmadm.utils.errors import ConfigError

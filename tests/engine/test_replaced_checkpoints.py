@@ -1,7 +1,7 @@
 """A crash between a save and the removal of what it replaces leaves no stray file behind for good."""
 
 import pytest
-from tiny_runs import role_config, runner_of, write_images
+from small_trainings import role_config, runner_of, write_images
 
 from mmadm.engine import RoleCheckpointHook
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.hooks import Hook
-from tiny_runs import losses_of, role_config, runner_of, same, stock_config, weights_of, write_images
+from small_trainings import losses_of, role_config, runner_of, same, stock_config, weights_of, write_images
 
 from mmadm.engine.generators import snapshot
 from mmadm.engine.hooks import SimilarityVisHook, similarity_vis

@@ -10,8 +10,8 @@ import torch
 from frozen_teacher_trainings import offline, refused_rank, untrained, write_colours
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
-from tiny import segmentor
-from tiny_runs import NAMES, role_config, runner_of, same, stock_config, weights_of
+from small_segmentors import segmentor
+from small_trainings import NAMES, role_config, runner_of, same, stock_config, weights_of
 
 from mmadm.utils.errors import ConfigError
 

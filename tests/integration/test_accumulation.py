@@ -7,8 +7,8 @@ import copy
 import pytest
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
+from small_segmentors import build
 from split_batch_trainings import DISTILLATION, PARTS, Scenes, Weights, gap, per_role, sgd, trained
-from tiny import build
 from torch import nn
 
 MICRO = [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]

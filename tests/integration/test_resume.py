@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import losses_of, role_config, same, start_tool, weights_of, write_images
+from small_trainings import losses_of, role_config, same, start_tool, weights_of, write_images
 
 from mmadm.utils.checkpoint import read_checkpoint
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_runs import Break, losses_of, role_config, runner_of, same, weights_of, write_images
+from small_trainings import Break, losses_of, role_config, runner_of, same, weights_of, write_images
 
 from mmadm.utils.checkpoint import read_checkpoint
 

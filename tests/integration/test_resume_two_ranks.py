@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import role_config, runner_of, same, train_rank, weights_of, write_images
+from small_trainings import role_config, runner_of, same, train_rank, weights_of, write_images
 
 from mmadm.utils.checkpoint import read_checkpoint
 

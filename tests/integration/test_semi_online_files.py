@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config, ConfigDict
-from tiny import SIZE, batch, build, segmentor
-from tiny_runs import Break, role_config, runner_of, same, weights_of, write_images
+from small_segmentors import SIZE, batch, build, segmentor
+from small_trainings import Break, role_config, runner_of, same, weights_of, write_images
 
 from mmadm.cli import export
 

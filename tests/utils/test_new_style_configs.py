@@ -11,8 +11,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from tiny import segmentor
-from tiny_runs import ROOT, losses_of, role_config, same, weights_of, write_images
+from small_segmentors import segmentor
+from small_trainings import ROOT, losses_of, role_config, same, weights_of, write_images
 
 from mmadm.cli import export, test, train
 from mmadm.utils.config import role_model_cfg, without_pretrained

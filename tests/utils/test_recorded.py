@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from mmengine.config import Config
-from tiny import segmentor
-from tiny_det import detector
+from small_detectors import detector
+from small_segmentors import segmentor
 
 from mmadm.utils.errors import CheckpointError
 from mmadm.utils.recorded import recorded_config, require_classes

@@ -1,11 +1,11 @@
 """What distillers see of one image: maps by hand, without padding, and without a trace in the model."""
 
 import pytest
-import tiny
-import tiny_det
+import small_detectors
+import small_segmentors
 import torch
 import torch.nn.functional as F
-from tiny_runs import same
+from small_trainings import same
 
 from mmadm.visualization.distiller_maps import avatar_variances, similarity_maps
 
@@ -20,13 +20,17 @@ def item_of(batch, index=0):
 @pytest.fixture(scope='module')
 def model():
     """Two taps with connectors, two teachers, one of which does without a connector, and avatars."""
-    roles = dict(student=tiny.segmentor(4), teacher=tiny.segmentor(8), second=tiny.segmentor(4))
+    roles = dict(
+        student=small_segmentors.segmentor(4),
+        teacher=small_segmentors.segmentor(8),
+        second=small_segmentors.segmentor(4),
+    )
     adm = dict(type='ADM', teacher=['teacher', 'second'], at=['backbone.layer3', 'backbone.layer4'], tau=0.5)
-    return tiny.distillation(roles=roles, distillers=[dict(adm, avatars=AVATARS), LOGITS])
+    return small_segmentors.distillation(roles=roles, distillers=[dict(adm, avatars=AVATARS), LOGITS])
 
 
 def test_every_pair_tap_and_level_has_its_maps(model):
-    item = item_of(tiny.batch())
+    item = item_of(small_segmentors.batch())
     found = {maps.name: maps for maps in similarity_maps(model, item)}
     pairs = [('student', 'teacher'), ('student', 'second')]
     assert list(found) == [f'adm_backbone_layer{n}_{s}_{t}' for n in (3, 4) for s, t in pairs]
@@ -45,7 +49,7 @@ def test_every_pair_tap_and_level_has_its_maps(model):
 
 
 def test_the_model_and_the_generators_stay_as_they_were(model):
-    item = item_of(tiny.batch())
+    item = item_of(small_segmentors.batch())
     model.roles['student'].backbone.layer1.eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     modes, pixels, draws = [part.training for part in model.modules()], item['inputs'].clone(), torch.get_rng_state()
@@ -59,7 +63,7 @@ def test_the_model_and_the_generators_stay_as_they_were(model):
 
 
 def test_avatars_of_every_distiller_differ_where_the_teachers_map_is_large(model):
-    item = item_of(tiny.batch(size=(256, 256)))
+    item = item_of(small_segmentors.batch(size=(256, 256)))
     found = avatar_variances(model, item)
     assert {name: len(maps) for name, maps in found.items()} == {'adm': 4, 'transfer': 1}
     (logits,) = found['transfer'].values()
@@ -76,8 +80,8 @@ def test_avatars_of_every_distiller_differ_where_the_teachers_map_is_large(model
 
 def test_padding_of_a_detector_is_cut_off_on_every_level():
     logits = dict(LOGITS, loss=dict(type='mmdet.MSELoss'))
-    model = tiny_det.distillation(distillers=[dict(type='ADM', at='feats'), logits])
-    item = item_of(tiny_det.batch(size=(70, 100)))  # padded to 96 x 128
+    model = small_detectors.distillation(distillers=[dict(type='ADM', at='feats'), logits])
+    item = item_of(small_detectors.batch(size=(70, 100)))  # padded to 96 x 128
     maps = similarity_maps(model, item)
     assert [m.name for m in maps] == [f'adm_feats_{level}' for level in range(5)]
     sizes = [(9, 13), (5, 7), (3, 4), (2, 2), (1, 1)]
@@ -100,7 +104,7 @@ def test_padding_of_a_detector_is_cut_off_on_every_level():
 
 def test_scores_of_regions_have_no_map():
     logits = dict(LOGITS, loss=dict(type='mmdet.MSELoss'))
-    model = tiny_det.distillation('faster', distillers=[dict(type='ADM', at='feats[0]'), logits])
-    item = item_of(tiny_det.batch())
+    model = small_detectors.distillation('faster', distillers=[dict(type='ADM', at='feats[0]'), logits])
+    item = item_of(small_detectors.batch())
     assert avatar_variances(model, item) == {'transfer': {}}
     assert [maps.name for maps in similarity_maps(model, item)] == ['adm_feats_0']

@@ -12,8 +12,8 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPERS, DefaultScope
 from mmseg.registry import MODELS
-from tiny import build, segmentor
-from tiny_runs import runner_of, same, stock_config, write_images
+from small_segmentors import build, segmentor
+from small_trainings import runner_of, same, stock_config, write_images
 from torch import nn
 
 from mmadm.utils.errors import ConfigError

@@ -19,7 +19,7 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from tiny import CLASSES, segmentor
+from small_segmentors import CLASSES, segmentor
 
 from mmadm.utils.checkpoint import read_checkpoint
 from mmadm.utils.errors import ConfigError, NonFiniteLossError
