@@ -26,6 +26,7 @@ WIDTHS = dict(student=4, teacher=8)
 PAIR = list(WIDTHS)
 MUTUAL = dict(type='MutualLearning', roles=PAIR)
 ADM = dict(type='ADM', at='feats', divergence=0.5)
+MEMORIES = dict(pixel_queue=50, region_queue=10, pixel_entries=250, region_entries=50)
 AVATARS = dict(num=2, perturbation=dict(type='Dropout', p=0.0))
 
 
@@ -70,7 +71,7 @@ SEGMENTATION: dict[str, Config] = dict(
     akd_batchnorm=edge('backbone.layer4', 'ChannelWiseDivergence', avatars=dict(AVATARS, weighting='batchnorm')),
     tokens=dict(type='TokenTraining', at='backbone.layer4', tokens=3),
     # pairs of images are those of a rank
-    cirkd=taught('CIRKD', at='backbone.layer1', mini_batch=0.0, pixel=1.0, region=1.0, pixel_queue=50, region_queue=10),
+    cirkd=taught('CIRKD', at='backbone.layer1', mini_batch=0.0, pixel=1.0, region=1.0, **MEMORIES),
     reviewkd=taught('ReviewKD', mid_channels=8),
     dml=together(MUTUAL),
     kdcl=together(dict(type='KDCL', roles=PAIR)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,15 @@ def enable_scaling(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
+def lost_files(cfg: Config) -> Iterator[tuple[str, Any, str]]:
+    """Roles whose checkpoint is a local file that does not exist: their names, their configs and the files."""
+    roles = (cfg.get('model') or {}).get('roles')
+    for name, role in roles.items() if isinstance(roles, Mapping) else ():
+        file = str(role.get('checkpoint') or '') if isinstance(role, Mapping) and 'type' not in role else ''
+        if file and '://' not in file and not Path(file).expanduser().is_file():
+            yield name, role, file
+
+
 def forget_lost_files(cfg: Config, state: Mapping[str, Any]) -> None:
     """Resume without the files of roles that are gone, if the checkpoint holds these roles.
 
@@ -82,9 +91,8 @@ def forget_lost_files(cfg: Config, state: Mapping[str, Any]) -> None:
         cfg: Config; changed.
         state: ``state_dict`` of the checkpoint.
     """
-    for name, role in cfg.model.get('roles', {}).items():
-        file = role.get('checkpoint') if isinstance(role, Mapping) and 'type' not in role else None
-        if file and '://' not in str(file) and not Path(file).expanduser().is_file() and holds_role(state, name):
+    for name, role, file in lost_files(cfg):
+        if holds_role(state, name):
             print(f'model.roles.{name}.checkpoint={file!r} is gone: the weights are those of the resumed checkpoint.')
             role['checkpoint'] = None
             for heir in cfg.model.roles.values():
@@ -154,9 +162,12 @@ def run(cfg: Config, resume: str | None) -> None:
         resume: Value of ``--resume``.
 
     Raises:
-        CheckpointError: If the checkpoint to resume from cannot be used, or is of another model.
+        CheckpointError: If the checkpoint to resume from cannot be used, or is of another model, or a role's file is
+            missing.
     """
     checkpoint = choose_checkpoint(cfg, resume)
+    for name, _, file in lost_files(cfg):  # says so before mmengine's log of hundreds of lines
+        read_weights(file, f'model.roles.{name}.checkpoint')
     console = terminal()
     runner = build_runner(cfg, console)
     if checkpoint is not None:

@@ -43,7 +43,8 @@ class CIRKD(Distiller):
         kd_tau: Temperature of the distillation from memories.
         pixel_queue: Pixels that are kept of each class.
         region_queue: Regions that are kept of each class.
-        pixel_entries: Of all classes together, about how many pixels of the memory each pixel is compared with.
+        pixel_entries: Of all classes together, about how many pixels of the memory each pixel is compared with; at
+            most ``pixel_queue`` of each class.
         region_entries: Likewise of the regions.
         pixels_per_image: Pixels of each class at most that an image adds to the memory.
         pool: Side of the squares of positions that are averaged before the pixels of the batch are compared; 2 for
@@ -80,6 +81,7 @@ class CIRKD(Distiller):
             if value <= 0:
                 raise ConfigError(f'CIRKD.{key}={value!r}: a temperature must be above 0')
         sizes = dict(pixel_queue=pixel_queue, region_queue=region_queue, pixels_per_image=pixels_per_image, pool=pool)
+        sizes.update(pixel_entries=pixel_entries, region_entries=region_entries)
         for key, size in sizes.items():
             if size < 1:
                 raise ConfigError(f'CIRKD.{key}={size!r}: must be at least 1; a weight of 0 leaves a term out')
@@ -110,8 +112,8 @@ class CIRKD(Distiller):
         """Make the projection, see :meth:`Distiller.bind`, and the memories.
 
         Raises:
-            ConfigError: Also if a tap gives anything but one map, the learner has no labels or classes, or the
-                memories do not fit into the machine's.
+            ConfigError: Also if a tap gives anything but one map, the learner has no labels or classes, more entries
+                are to be drawn than a memory holds, or the memories do not fit into the machine's.
         """
         outputs = {role: known.output for role, known in facts.items()}
         levels, _, kind = levels_of(self._edge, outputs)
@@ -199,6 +201,13 @@ class CIRKD(Distiller):
 
     def _check_memory(self, kept: list[str], channels: int) -> None:
         """Tell the size of the memories; refuse what is beyond half of the free one: the guard of losses has a copy."""
+        for name in kept:
+            most = self.sizes[name] * self.classes
+            if self.entries[name] > most:
+                raise ConfigError(
+                    f'CIRKD.{name}_entries={self.entries[name]}: the memory holds {self.sizes[name]} of each of '
+                    f'{self.classes} classes ({name}_queue), so at most {most}'
+                )
         row, free = self.classes * channels * 4, free_bytes()
         needed = sum(self.sizes[name] for name in kept) * row
         if free is None or needed <= free // 2:

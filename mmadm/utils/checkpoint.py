@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmadm.utils.allowed import why_unreadable
-from mmadm.utils.errors import CheckpointError
+from mmadm.utils.errors import CheckpointError, first_of
 
 #: What a checkpoint must hold so that training can go on from it
 RESUMABLE = ('meta', 'state_dict', 'message_hub', 'optimizer')
@@ -202,5 +202,5 @@ def check_same_tensors(model: nn.Module, loaded: Mapping[str, Tensor], path: str
         raise CheckpointError(
             f'{path} is of another architecture: of the {len(own)} tensors of this model {len(missing)} are missing '
             f'and {len(reshaped)} have another shape, {len(unexpected)} are unknown '
-            f'(for example {", ".join([*missing, *reshaped, *unexpected][:3])})'
+            f'({first_of([*missing, *reshaped, *unexpected])})'
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from inspect import signature
 from math import isfinite
@@ -87,6 +87,17 @@ def cause_of(error: BaseException | None) -> str:
             return f'it needs the package {inner.name.partition(".")[0]!r}, which is not installed'
         inner = inner.__cause__ or inner.__context__
     return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
+def first_of(names: Sequence[str], most: int = 5) -> str:
+    """Name the first of many and say how many more there are: the tensors of a wrong network number hundreds.
+
+    Args:
+        names: All of them.
+        most: As many are named.
+    """
+    shown = ', '.join(names[:most])
+    return f'{shown} and {len(names) - most} more' if len(names) > most else shown
 
 
 def near_matches(name: object, valid: Iterable[str]) -> str:

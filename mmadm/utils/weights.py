@@ -15,7 +15,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 
 from mmadm.utils.allowed import weights_only, why_unreadable
 from mmadm.utils.checkpoint import are_weights, read_checkpoint
-from mmadm.utils.errors import CheckpointError
+from mmadm.utils.errors import CheckpointError, first_of
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,7 @@ class Misfit:
     def __str__(self) -> str:
         shapes = [f'{key} ({theirs} in the file, {own} here)' for key, (theirs, own) in self.reshaped.items()]
         parts = (('Of another shape', shapes), ('Not in the file', self.missing), ('Only in the file', self.unknown))
-        return '. '.join(f'{what}: {_shortened(list(keys))}' for what, keys in parts if keys)
-
-
-def _shortened(keys: list[str], most: int = 20) -> str:
-    """Keys of a wrong network number hundreds; the first say which it is."""
-    return ', '.join(keys) if len(keys) <= most else f'{", ".join(keys[:most])}, ... ({len(keys)} in all)'
+        return '. '.join(f'{what}: {first_of(keys)}' for what, keys in parts if keys)
 
 
 def read_weights(path: str, where: str) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
@@ -175,10 +170,10 @@ def check_related(own: Mapping[str, Tensor], state: Mapping[str, Tensor], what: 
     most = 2 * sum(own[key].numel() for key in body & fitting) >= sum(own[key].numel() for key in body)
     if most and len(fitting) > len(weights & set(misfit.reshaped)):
         return
-    examples = [*misfit.missing, *misfit.unknown, *misfit.reshaped][:3]
     raise CheckpointError(
         f'{what}: of {len(own)} keys {len(misfit.missing)} are missing, {len(misfit.unknown)} unexpected and '
-        f'{len(misfit.reshaped)} of another shape (for example {examples}).{_hint(own, state)}'
+        f'{len(misfit.reshaped)} of another shape ({first_of([*misfit.missing, *misfit.unknown, *misfit.reshaped])}).'
+        f'{_hint(own, state)}'
     )
 
 

@@ -72,6 +72,13 @@ def test_an_unwritable_work_dir_is_said_before_anything_is_built(folder, capsys,
     assert 'cannot be written to' in error
 
 
+def test_a_missing_file_of_a_role_is_said_before_the_log_of_mmengine(folder, capsys, tmp_path):
+    options = ['--cfg-options', 'model.roles.teacher.checkpoint=no.pth', 'model.type=NoSuchModel']
+    error = refused(capsys, folder / 'roles.py', '--work-dir', tmp_path, *options)
+    assert error.startswith("error: model.roles.teacher.checkpoint='no.pth': no such file.")
+    assert not list(tmp_path.rglob('*.log'))
+
+
 def test_a_wrong_config_is_one_line(folder, capsys, tmp_path):
     options = ['--cfg-options', 'model.deploy=studnet']
     error = refused(capsys, folder / 'roles.py', '--work-dir', tmp_path, *options)

@@ -23,6 +23,8 @@ from mmadm.utils.errors import ConfigError
 AREA = BatchArea((32, 48), ((24, 40), (16, 32)))
 SHARES = ((3, 5), (2, 4))
 CLASSES = 3
+#: Memories that fill up in a few steps, and of which a part is drawn
+SMALL = dict(pixel_queue=50, region_queue=5, pixel_entries=30, region_entries=9)
 
 
 def maps(channels, seed=0, noise=0.0):
@@ -54,7 +56,7 @@ def bound(distiller, outputs):
 
 
 def small(**options):
-    return CIRKD(**{**dict(pixel_queue=50, region_queue=5, pixel_entries=30, region_entries=9), **options})
+    return CIRKD(**{**SMALL, **options})
 
 
 def test_the_terms_are_those_of_the_functions():
@@ -96,7 +98,10 @@ def test_memories_hold_pixels_of_their_own_class_alone():
 
 
 def test_a_full_ring_goes_on_at_its_start():
-    distiller, outputs = small(pixel_queue=5, region_queue=3, pixels_per_image=2), outputs_of(maps(4), maps(4, 1))
+    distiller, outputs = (
+        small(pixel_queue=5, pixel_entries=15, region_queue=3, pixels_per_image=2),
+        outputs_of(maps(4), maps(4, 1)),
+    )
     step = bound(distiller, outputs)
     distiller(outputs, step)
     first = distiller.queues['region'].entries.clone()
@@ -163,19 +168,19 @@ def test_pooled_pixels_by_hand():
 
 
 def test_memories_are_in_the_checkpoint_and_in_no_role():
-    model = small_segmentors.distillation(distillers=[dict(type='CIRKD', pixel_queue=40, region_queue=4)])
+    model = small_segmentors.distillation(distillers=[dict(type='CIRKD', **SMALL)])
     model(**model.data_preprocessor(small_segmentors.batch(), True), mode='loss')
     state = model.state_dict()
     held = {f'distillers.cirkd.queues.{n}.{b}' for n in ('pixel', 'region') for b in ('entries', 'pointer', 'filled')}
     assert {key for key in state if 'queues' in key} == held
-    assert state['distillers.cirkd.queues.pixel.entries'].shape == (small_segmentors.CLASSES, 40, 8)
+    assert state['distillers.cirkd.queues.pixel.entries'].shape == (small_segmentors.CLASSES, 50, 8)
     assert all(int(state[f'distillers.cirkd.queues.{n}.filled'].sum()) > 0 for n in ('pixel', 'region'))
     assert {key.split('.')[1] for key in state if key.startswith('connectors')} == {'cirkd'}
 
 
 def test_too_large_memories_are_refused_with_a_size_that_fits(monkeypatch, caplog):
     monkeypatch.setattr(cirkd, 'free_bytes', lambda: 2 * 4 * small_segmentors.CLASSES * 8 * 1100)
-    options = dict(type='CIRKD', pixel_queue=2000, region_queue=200)
+    options = dict(type='CIRKD', pixel_queue=2000, region_queue=200, region_entries=500)
     with pytest.raises(
         ConfigError, match=r'CIRKD.pixel_queue=2000: .* take 352000 bytes, .* 352000 bytes are free'
     ) as e:
@@ -199,6 +204,9 @@ def test_too_large_memories_are_refused_with_a_size_that_fits(monkeypatch, caplo
         (dict(source='student'), "CIRKD.source='student': must differ from learner"),
         (dict(tau=0), 'CIRKD.tau=0: a temperature must be above 0'),
         (dict(region_queue=0), 'CIRKD.region_queue=0: must be at least 1'),
+        (dict(pixel_entries=0), 'CIRKD.pixel_entries=0: must be at least 1'),
+        (dict(pixel_queue=20, pixel_entries=101), 'CIRKD.pixel_entries=101: .* 20 of each of 5 classes .* at most 100'),
+        (dict(region_queue=4), r'CIRKD.region_entries=1024: .* 4 of each of 5 classes \(region_queue\), so at most 20'),
     ],
 )
 def test_what_cannot_work_is_refused(options, message):
@@ -218,7 +226,7 @@ def test_a_detector_has_no_labels_of_pixels_but_pixels():
 @pytest.mark.parametrize(('norm', 'expected'), [('BN', nn.BatchNorm2d), ('SyncBN', nn.SyncBatchNorm)])
 def test_the_projection_normalises_over_all_ranks_where_the_roles_do(norm, expected):
     roles = {name: small_segmentors.segmentor(4, norm=norm) for name in ('student', 'teacher')}
-    cfgs = [dict(type='CIRKD', pixel_queue=40, region_queue=4), dict(type='ReviewKD', mid_channels=4)]
+    cfgs = [dict(type='CIRKD', **SMALL), dict(type='ReviewKD', mid_channels=4)]
     model = small_segmentors.distillation(roles=roles, distillers=cfgs)
     for part in model.connectors.values():
         assert {type(m) for m in part.modules() if isinstance(m, _BatchNorm)} == {expected}

@@ -34,7 +34,7 @@ DISTILLERS = {
     'ADM with avatars': [dict(type='ADM', at=DEEP, divergence=1.0, avatars=AVATARS)],
     'AKD': [dict(type='Transfer', source='teacher', learner='student', at=DEEP, avatars=AVATARS,
                  loss=dict(type='ChannelWiseDivergence'))],
-    'CIRKD': [dict(type='CIRKD', pixel_queue=40, region_queue=4)],
+    'CIRKD': [dict(type='CIRKD', pixel_queue=40, pixel_entries=60, region_queue=4, region_entries=20)],
     'KDCL': [dict(type='KDCL', roles=ROLES)],
     'KDCL minlogit': [dict(type='KDCL', roles=ROLES, ensemble='minlogit')],
     'MutualLearning': [dict(type='MutualLearning', roles=ROLES)],

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from mmadm.engine.optim.amp import AmpRoleOptimWrapperDict, ScaledOptimWrapper
 from mmadm.engine.optim.wrapper import RoleOptimWrapperDict
 from mmadm.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from mmadm.utils.errors import ConfigError, near_matches
+from mmadm.utils.errors import ConfigError, first_of, near_matches
 from mmadm.utils.optim_config import (
     RECIPE_KEYS,
     ROLE_OPTIMISER_KEYS,
@@ -228,12 +228,7 @@ def _check_ownership(model: nn.Module, members: dict[str, OptimWrapper]) -> None
     trainable = {name: param for name, param in model.named_parameters() if param.requires_grad}
     unowned = [name for name, param in trainable.items() if param not in owners]
     if unowned:
-        raise ConfigError(f'optim_wrapper: no role owns {_shorten(unowned)}; they would never be trained')
+        raise ConfigError(f'optim_wrapper: no role owns {first_of(unowned)}; they would never be trained')
     twice = [f'{name} ({", ".join(owners[param])})' for name, param in trainable.items() if len(owners[param]) > 1]
     if twice:
-        raise ConfigError(f'optim_wrapper: owned by several roles: {_shorten(twice)}; they would be stepped twice')
-
-
-def _shorten(names: list[str]) -> str:
-    shown = ', '.join(names[:10])
-    return shown if len(names) <= 10 else f'{shown}, ... ({len(names)} parameters in all)'
+        raise ConfigError(f'optim_wrapper: owned by several roles: {first_of(twice)}; they would be stepped twice')

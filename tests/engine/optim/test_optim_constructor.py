@@ -182,7 +182,7 @@ def test_a_stock_model_is_refused():
 
 def test_parameters_without_owner_are_named(pair):
     pair.fusion = nn.ModuleList(nn.Linear(1, 1) for _ in range(7))
-    with pytest.raises(ConfigError, match=r'no role owns fusion.0.weight, fusion.0.bias, .*\(14 parameters in all\)'):
+    with pytest.raises(ConfigError, match=r'no role owns fusion.0.weight, fusion.0.bias, .* and 9 more;'):
         build_optim_wrapper(pair, config())
 
 
