@@ -8,12 +8,14 @@ import os
 import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.runner import BaseLoop, TestLoop, ValLoop
 
 from mmadm.utils.config import read_config, resolve_config
 from mmadm.utils.errors import CheckpointError, ConfigError, NonFiniteLossError
@@ -45,26 +47,47 @@ def one_line_errors(code: int = 1) -> Iterator[None]:
         yield
     except (ConfigError, CheckpointError, NonFiniteLossError) as error:
         message = str(error)
-    except OSError as error:
-        if error.errno not in _NOT_WRITABLE:
+    except (OSError, EOFError, RuntimeError) as error:
+        told = _told_of_worker(error) or _told_of_disk(error)
+        if told is None:
             raise
-        message = (
-            f'{error.filename or "a log"}: {error.strerror}. Files that were complete have not changed; a training '
-            'goes on from its newest checkpoint with --resume'
-        )
-    except RuntimeError as error:
-        if not re.search(r'DataLoader worker \(pid', str(error)):
-            raise
-        message = (
-            f'{str(error).rstrip(". ")}: mostly there was too little memory; lower train_dataloader.num_workers or '
-            'batch_size. --resume goes on from the newest checkpoint'
-        )
+        message = told
     else:
         return
     with suppress(OSError):  # the output may be a file on the same disk
         sys.stdout.flush()
     print(f'error: {" ".join(message.split())}', file=sys.stderr)
     raise SystemExit(code)
+
+
+def _told_of_disk(error: BaseException) -> str | None:
+    """What to say of a disk that cannot be written to; None of any other error."""
+    if not isinstance(error, OSError) or error.errno not in _NOT_WRITABLE:
+        return None
+    return (
+        f'{error.filename or "a log"}: {error.strerror}. Files that were complete have not changed; a training '
+        'goes on from its newest checkpoint with --resume'
+    )
+
+
+def _told_of_worker(error: BaseException) -> str | None:
+    """What to say of a killed worker of a data loader; None of any other error."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    reason = str(error).rstrip('. ')
+    if not re.search(r'DataLoader worker \(pid', reason):
+        # where the worker's end is seen before the system reports it, the loader cannot fetch what was sent
+        gone = isinstance(error, (ConnectionError, EOFError, FileNotFoundError))
+        if not gone or all(frame.f_code.co_name != '_try_get_data' for frame in frames):
+            return None
+        reason = f'a DataLoader worker is gone ({type(error).__name__})'
+    loops = [frame.f_locals['self'] for frame in frames if isinstance(frame.f_locals.get('self'), BaseLoop)]
+    loop = loops[-1] if loops else None
+    kind = 'val' if isinstance(loop, ValLoop) else 'test' if isinstance(loop, TestLoop) else 'train'
+    again = '' if kind == 'test' else '. --resume goes on from the newest checkpoint'
+    return (
+        f'{reason}: mostly there was too little memory; lower {kind}_dataloader.num_workers or '
+        f'{kind}_dataloader.batch_size{again}'
+    )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import FUNCTIONS, HOOKS
 from small_trainings import role_config, write_images
 
 from mmadm.cli import export, train
@@ -98,6 +98,7 @@ def test_other_errors_of_the_system_keep_their_traceback():
     for error in (
         FileNotFoundError(2, 'No such file'),
         RuntimeError('Caught ValueError in DataLoader worker process 0.'),
+        ConnectionResetError(104, 'Connection reset by peer'),
     ):
         with pytest.raises(type(error)), one_line_errors():
             raise error
@@ -125,6 +126,33 @@ def test_a_killed_worker_is_one_sentence(folder, tmp_path, capsys):
     error = refused(capsys, partial(train.main, [str(folder / 'killed.py'), '--work-dir', str(tmp_path)]))
     assert 'DataLoader worker (pid' in error
     assert 'too little memory; lower train_dataloader.num_workers' in error
+
+
+class Unfetched:
+    """What a worker sent in memory that is gone with it: fetching it finds nobody."""
+
+    def __reduce__(self):
+        return _reset, ()
+
+
+def _reset():
+    raise ConnectionResetError(104, 'Connection reset by peer')
+
+
+@FUNCTIONS.register_module()
+def send_unfetched(samples):
+    """Collate samples to what cannot be fetched."""
+    return Unfetched()
+
+
+def test_a_worker_killed_in_validation_is_one_sentence_wherever_its_end_is_noticed(folder, tmp_path, capsys):
+    cfg = Config.fromfile(folder / 'roles.py')
+    cfg.val_dataloader.update(num_workers=1, collate_fn=dict(type='send_unfetched'))
+    cfg.train_cfg.val_interval = 1
+    cfg.dump(tmp_path / 'val.py')
+    error = refused(capsys, partial(train.main, [str(tmp_path / 'val.py'), '--work-dir', str(tmp_path / 'work')]))
+    assert 'a DataLoader worker is gone (ConnectionResetError): mostly' in error
+    assert 'lower val_dataloader.num_workers or val_dataloader.batch_size' in error
 
 
 def test_a_second_training_in_a_work_dir_is_refused_before_it_writes(folder, tmp_path, capsys):
