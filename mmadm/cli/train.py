@@ -16,7 +16,7 @@ from mmadm.cli.runtime import add_role_settings
 from mmadm.utils.checkpoint import RESUMABLE, check_same_tensors, holds_role, newest_checkpoint, read_checkpoint
 from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable
 from mmadm.utils.errors import CheckpointError, ConfigError
-from mmadm.utils.lock import sole_training
+from mmadm.utils.lock import join_ranks, sole_training
 from mmadm.utils.optim_config import type_name
 from mmadm.utils.unwrap import unwrapped
 from mmadm.utils.weights import read_weights
@@ -150,7 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             enable_amp(cfg)
         if args.auto_scale_lr:
             enable_scaling(cfg)
-        with sole_training(cfg.work_dir, cfg.launcher):
+        join_ranks(cfg)
+        with sole_training(cfg.work_dir):
             run(cfg, args.resume)
 
 

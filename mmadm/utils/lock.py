@@ -6,9 +6,13 @@ import errno
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
+
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, init_dist, is_distributed, is_main_process
+from mmengine.utils.dl_utils import set_multi_processing
 
 from mmadm.utils.errors import ConfigError
 
@@ -19,35 +23,56 @@ except ImportError:  # on Windows
 
 #: Stays in the work dir; only the lock on it counts, which ends with the process
 LOCK_FILE = '.training.lock'
-#: Where a launcher says which of several processes this is
-_RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
 
 
 @contextmanager
-def sole_training(work_dir: str | Path, launcher: str = 'none') -> Iterator[None]:
-    """Keep other trainings out of a work dir while the block runs; of several processes the first does.
+def sole_training(work_dir: str | Path) -> Iterator[None]:
+    """Keep other trainings out of a work dir while the block runs.
+
+    Of several ranks the first takes the lock and tells the others, which would wait for it for ever if it alone were
+    refused. The process group has to exist by then, see :func:`join_ranks`.
 
     Args:
         work_dir: An existing folder.
-        launcher: What has started the processes: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
     Raises:
-        ConfigError: If another training is running there.
+        ConfigError: If another training is running there; on every rank.
     """
-    if fcntl is None or int(os.environ.get(_RANKS.get(launcher, ''), 0)) > 0:
+    with ExitStack() as stack:
+        told = [_locked(Path(work_dir), stack) if is_main_process() else None]
+        broadcast_object_list(told)
+        if told[0] is not None:
+            raise ConfigError(told[0])
         yield
-        return
-    with (Path(work_dir) / LOCK_FILE).open('a+', encoding='utf-8') as file:
-        if not _take(file):
-            file.seek(0)
-            raise ConfigError(
-                f'work_dir={str(work_dir)!r} is in use by another training ({file.read().strip()}): wait for its end, '
-                'or choose another work dir'
-            )
-        file.truncate(0)
-        file.write(f'process {os.getpid()} on {platform.node()}')
-        file.flush()
-        yield
+
+
+def join_ranks(cfg: Config) -> None:
+    """Make the process group of a launched training, as its Runner would do a moment later.
+
+    Args:
+        cfg: Config with ``launcher``.
+    """
+    if cfg.launcher != 'none' and not is_distributed():
+        env_cfg = cfg.get('env_cfg', {})
+        set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)
+        init_dist(cfg.launcher, **env_cfg.get('dist_cfg', {}))
+
+
+def _locked(work_dir: Path, stack: ExitStack) -> str | None:
+    """Lock a work dir until the stack closes; returns what to say if another training has it."""
+    if fcntl is None:
+        return None
+    file = stack.enter_context((work_dir / LOCK_FILE).open('a+', encoding='utf-8'))
+    if not _take(file):
+        file.seek(0)
+        return (
+            f'work_dir={str(work_dir)!r} is in use by another training ({file.read().strip()}): wait for its end, '
+            'or choose another work dir'
+        )
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {platform.node()}')
+    file.flush()
+    return None
 
 
 def _take(file: IO[str]) -> bool:

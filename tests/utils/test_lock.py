@@ -8,9 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from mmadm.utils.errors import ConfigError
-from mmadm.utils.lock import sole_training
+from mmadm.utils.lock import join_ranks, sole_training
 
 FORK = multiprocessing.get_context('fork')
 
@@ -61,17 +62,13 @@ def test_one_after_the_other(tmp_path):
             assert (tmp_path / '.training.lock').read_text().startswith(f'process {os.getpid()} on ')
 
 
-@pytest.mark.parametrize(
-    ('launcher', 'rank'), [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')]
-)
-def test_of_several_processes_the_first_one_locks(tmp_path, other, monkeypatch, launcher, rank):
-    monkeypatch.setenv(rank, '1')
-    with sole_training(tmp_path, launcher):
-        pass
-    for number, started_by in (('0', launcher), ('1', 'none')):
-        monkeypatch.setenv(rank, number)
-        with pytest.raises(ConfigError, match='in use'):
-            sole_training(tmp_path, started_by).__enter__()
+@pytest.mark.parametrize(('launcher', 'made'), [('none', []), ('slurm', [('slurm', dict(backend='gloo', timeout=9))])])
+def test_a_launched_training_joins_its_ranks_as_the_runner_would(monkeypatch, launcher, made):
+    found = []
+    monkeypatch.setattr('mmadm.utils.lock.init_dist', lambda launcher, **settings: found.append((launcher, settings)))
+    monkeypatch.setattr('mmadm.utils.lock.set_multi_processing', lambda **_: None)
+    join_ranks(Config(dict(launcher=launcher, env_cfg=dict(dist_cfg=dict(backend='gloo', timeout=9)))))
+    assert found == made
 
 
 def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):

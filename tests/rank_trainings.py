@@ -19,6 +19,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from mmadm.utils.lock import sole_training
 from mmadm.utils.unwrap import unwrapped
 
 Config = dict[str, Any]
@@ -38,6 +39,8 @@ ONLINE: dict[str, list[Config]] = dict(
     ffsd=[dict(type='mmadm.FFSD', students=['one', 'two'])],
 )
 ITERATIONS, FAULTY = 4, 2
+#: Faults of mixed precision: bfloat16 has no loss scaler, which would leave out the step
+AMP = dict(overflow='float16', exploding='bfloat16')
 
 
 def model(method: str, family: str = '') -> Config:
@@ -99,7 +102,7 @@ class Fault(Hook):
         self.moment.write_text(str(time.time()))
         if self.kind == 'inf image':
             data_batch['inputs'][0] = torch.full(data_batch['inputs'][0].shape, torch.inf)
-        if self.kind == 'overflow':
+        if self.kind in AMP:
             first = next(iter(unwrapped(runner.model).roles.values()))
             handle = first.backbone.conv1.weight.register_hook(
                 lambda gradient: [gradient * torch.inf, handle.remove()][0]
@@ -110,13 +113,16 @@ class Fault(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.kind in ('slow', 'stuck'):
             time.sleep(3 if self.kind == 'slow' else 600)
+        if self.kind == 'held':
+            while not self.moment.with_suffix('.over').exists():
+                time.sleep(0.1)
 
 
 def train(folder: Path, method: str, fault: str, family: str = '') -> Config:
     """Train in a real Runner; returns how it ended, and a hash of the weights."""
     optimiser = dict(constructor='mmadm.RoleOptimWrapperConstructor', optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
-    if fault == 'overflow':
-        optimiser.update(type='AmpOptimWrapper', dtype='float16')
+    if fault in AMP:
+        optimiser.update(type='AmpOptimWrapper', dtype=AMP[fault])
     sampler = dict(type='InfiniteSampler', shuffle=False)
     runner = Runner(
         model=model(method, family),
@@ -141,7 +147,8 @@ def train(folder: Path, method: str, fault: str, family: str = '') -> Config:
         ),
     )
     try:
-        runner.train()
+        with sole_training(folder):
+            runner.train()
         end = 'finished'
     except Exception as error:
         end = f'{type(error).__name__}: {error}'
@@ -150,8 +157,18 @@ def train(folder: Path, method: str, fault: str, family: str = '') -> Config:
     return dict(end=end, finite=all(bool(value.isfinite().all()) for value in weights), weights=digest)
 
 
-def be_rank(rank: int, folder: Path, timeout: float, jobs: list[tuple[str, str, str]]) -> None:
-    """Be one of two processes; writes what became of each job (method, fault, family) as soon as it is over."""
+def be_rank(
+    rank: int, folder: Path, timeout: float, jobs: list[tuple[str, str, str]], work: Path | None = None
+) -> None:
+    """Be one of two processes; writes what became of each job (method, fault, family) as soon as it is over.
+
+    Args:
+        rank: Of this process.
+        folder: Where the two meet and write.
+        timeout: Seconds that they wait for each other.
+        jobs: What to train.
+        work: Where the work dirs are, if not there.
+    """
     torch.set_num_threads(1)
     os.environ['LOCAL_RANK'] = str(rank)
     # what mmengine makes of env_cfg.dist_cfg.timeout
@@ -161,6 +178,6 @@ def be_rank(rank: int, folder: Path, timeout: float, jobs: list[tuple[str, str, 
     found = {}
     for method, fault, family in jobs:
         name = f'{family or "segmentor"}, {method}, {fault}'
-        found[name] = train(folder / name.replace(', ', '_').replace(' ', '_'), method, fault, family)
+        found[name] = train((work or folder) / name.replace(', ', '_').replace(' ', '_'), method, fault, family)
         found[name]['at'] = time.time()
         (folder / f'rank{rank}.json').write_text(json.dumps(found))
