@@ -25,10 +25,15 @@ STOCK = dict(
     cascade='cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
     cascade_mask='cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
     htc='htc/htc_r50_fpn_1x_coco.py',
+    scnet='scnet/scnet_r50_fpn_1x_coco.py',
+    mask_c4='mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py',
+    trident='tridentnet/tridentnet_r50-caffe_1x_coco.py',
     panoptic_fpn='panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
     deformable='deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
     dino='dino/dino-4scale_r50_8xb2-12e_coco.py',
 )
+#: families that learn instance masks
+WITH_MASKS = ('mask', 'cascade_mask', 'mask_c4', 'htc', 'scnet')
 #: dense heads beside these, of which only the outputs are looked at: some need larger images or a package to train
 HEADS = dict(
     paa='paa/paa_r50_fpn_1x_coco.py',
@@ -53,6 +58,8 @@ def detector(family, width=4, classes=CLASSES, std=None):
             in_channels=32, feat_channels=32, num_classes=classes, norm_cfg=dict(type='BN'), exp_on_reg=False
         )
         cfg['data_preprocessor'].pop('batch_augments', None)
+    elif 'neck' not in cfg:
+        _narrow_without_neck(cfg, width, classes)
     else:
         narrow(cfg, width, classes)
     if std:
@@ -81,6 +88,22 @@ def narrow(cfg, width, classes):
         _narrow_rois(cfg, classes)
 
 
+def _narrow_without_neck(cfg, width, classes):
+    """Two stages on one level, and the rest of the ResNet on each region, whose stock layers begin at 64 channels."""
+    trident = cfg['type'] == 'TridentFasterRCNN'  # knows no ResNet-18
+    base, channels = width if trident else 4 * width, 16 * width
+    cfg['backbone'].update(depth=50 if trident else 18, base_channels=base, stem_channels=base, norm_eval=trident)
+    cfg['backbone'].update(frozen_stages=-1, norm_cfg=dict(type='BN'))
+    cfg['rpn_head'].update(in_channels=channels, feat_channels=16)
+    roi = cfg['roi_head']
+    roi['bbox_roi_extractor']['out_channels'] = channels
+    roi['shared_head'].update(depth=18, stage=channels.bit_length() - 6)
+    roi['bbox_head'].update(in_channels=2 * channels, num_classes=classes)
+    if 'mask_head' in roi:
+        roi['mask_head'].update(in_channels=2 * channels, conv_out_channels=16, num_classes=classes)
+    _few_regions(cfg)
+
+
 def _narrow_rois(cfg, classes):
     cfg['rpn_head'].update(in_channels=32, feat_channels=32)
     roi = cfg['roi_head']
@@ -92,17 +115,26 @@ def _narrow_rois(cfg, classes):
         head.update(in_channels=32, fc_out_channels=32, num_classes=classes)
     masks = roi.get('mask_head', [])
     for head in masks if isinstance(masks, list) else [masks]:
-        # HTC adds what a convolution puts out to what it takes
-        width = 32 if head['type'] == 'HTCMaskHead' else 16
-        head.update(in_channels=32, conv_out_channels=width, num_convs=1, num_classes=classes)
-    if 'semantic_head' in roi:
-        roi['semantic_head'].update(in_channels=32, conv_out_channels=32, num_convs=1)
+        # HTC and SCNet add what a convolution puts out to what it takes; SCNet's blocks are of two convolutions
+        width = 16 if head['type'] == 'FCNMaskHead' else 32
+        depth = 2 if head['type'] == 'SCNetMaskHead' else 1
+        head.update(in_channels=32, conv_out_channels=width, num_convs=depth, num_classes=classes)
+    for name in ('semantic_head', 'glbctx_head'):
+        if name in roi:
+            roi[name].update(in_channels=32, conv_out_channels=32, num_convs=2 if 'glbctx_head' in roi else 1)
+    if 'glbctx_head' in roi:
+        roi['glbctx_head'].update(num_classes=classes)
+        roi['feat_relay_head'].update(in_channels=32, out_conv_channels=32)
     if 'semantic_head' in cfg:
         stuff = dict(num_things_classes=classes, num_stuff_classes=2)
         cfg['semantic_head'].update(
             in_channels=32, inner_channels=8, norm_cfg=dict(type='GN', num_groups=4, requires_grad=True), **stuff
         )
         cfg['panoptic_fusion_head'].update(stuff)
+    _few_regions(cfg)
+
+
+def _few_regions(cfg):
     cfg['train_cfg']['rpn_proposal'].update(nms_pre=100, max_per_img=30)
     cfg['test_cfg']['rpn'].update(nms_pre=100, max_per_img=30)
     for part in cfg['train_cfg']['rcnn'] if isinstance(cfg['train_cfg']['rcnn'], list) else [cfg['train_cfg']['rcnn']]:
@@ -174,8 +206,8 @@ def batch(number=2, seed=0, size=SIZE, classes=CLASSES, objects=3, masks=False):
 
 def batch_for(family, **kwargs):
     """A batch with all labels that a family learns from: masks, and a map of stuff."""
-    data = batch(masks=family in ('mask', 'cascade_mask', 'htc', 'panoptic_fpn'), **kwargs)
-    for sample in data['data_samples'] if family in ('htc', 'panoptic_fpn') else ():
+    data = batch(masks=family in (*WITH_MASKS, 'panoptic_fpn'), **kwargs)
+    for sample in data['data_samples'] if family in ('htc', 'scnet', 'panoptic_fpn') else ():
         sample.gt_sem_seg = PixelData(sem_seg=torch.zeros(1, *sample.img_shape, dtype=torch.long))
     return data
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,40 +18,53 @@ def scores_masks(head: Any) -> bool:
     Args:
         head: A stock RoI head, of which it is known that it scores given regions.
     """
-    from mmdet.models.roi_heads import HybridTaskCascadeRoIHead, SCNetRoIHead
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 
-    # those of HTC and SCNet take what other heads put out; a shared extractor's features are cut from the boxes' own
-    if isinstance(head, HybridTaskCascadeRoIHead | SCNetRoIHead) or not head.with_mask or head.share_roi_extractor:
+    if not head.with_mask:
         return False
-    return isinstance(_stages(head)[0], FCNMaskHead)
+    # the extractor that a cascade shares is called twice in each stage
+    unclear = _shares_extractor(head) and isinstance(head.mask_head, nn.ModuleList)
+    return not unclear and isinstance(last_of(head, 'mask_head')[0], FCNMaskHead)
 
 
-def positive_regions(role: str, stage: str) -> dict[Tap, Reading]:
+def last_of(head: Any, part: str) -> tuple[Any, str]:
+    """The last stage of a part of a RoI head, and its path: SCNet has several box heads and a single mask head."""
+    found = getattr(head, part)
+    path = f'roi_head.{part}'
+    return (found[-1], f'{path}.{len(found) - 1}') if isinstance(found, nn.ModuleList) else (found, path)
+
+
+def positive_regions(role: str, head: Any) -> dict[Tap, Reading]:
     """What to read of a training forward pass to know the positive regions, and their classes, of the last stage.
 
     Args:
         role: The role's name.
-        stage: What follows the name of a part: empty, or a dot and the stage's number.
+        head: A RoI head for which :func:`scores_masks` holds.
     """
+    # an extractor that boxes and masks share sees all sampled regions, and the loss of the boxes which are positive
+    shared = (Tap(role, 'labels'), Reading(('roi_head.bbox_head.loss_cls',), _second_argument))
     return {
-        Tap(role, 'mask regions'): Reading((f'roi_head.mask_roi_extractor{stage}',), _second_argument),
+        Tap(role, 'mask regions'): Reading((last_of(head, 'mask_roi_extractor')[1],), _second_argument),
         # in front of the loss a class-agnostic head says 0 for every class, as its only channel is called
-        Tap(role, 'mask classes'): Reading((f'roi_head.mask_head{stage}.loss_mask',), _third_argument),
+        Tap(role, 'mask classes'): Reading((f'{last_of(head, "mask_head")[1]}.loss_mask',), _third_argument),
+        **dict([shared] if _shares_extractor(head) else []),
     }
 
 
-def with_classes(regions: Sequence[Tensor], classes: Sequence[Tensor], like: Tensor) -> Tensor:
+def with_classes(found: Sequence[Sequence[Tensor]], background: int, like: Tensor) -> Tensor:
     """Put what :func:`positive_regions` read together: (n, 6) with image index, box and class.
 
     Args:
-        regions: At most one tensor (n, 5); none if a cascade ended before its last stage.
-        classes: At most one tensor (n,); none if there is no positive region.
+        found: Of each reading at most one tensor: regions (m, 5), none if a cascade ended before its last stage;
+            classes (n,), none if no region is positive; if these share an extractor the labels (m,) of the regions.
+        background: Label of those that are not positive.
         like: A tensor of the same device.
     """
+    (regions, classes), labels = found[:2], found[2:]
     if not regions or not classes:
         return like.new_zeros((0, 6))
-    return torch.cat([regions[0], classes[0].unsqueeze(1).to(regions[0].dtype)], dim=1)
+    positive = regions[0][labels[0][0] != background] if labels else regions[0]
+    return torch.cat([positive, classes[0].unsqueeze(1).to(positive.dtype)], dim=1)
 
 
 def of_their_classes(masks: Tensor, regions: Tensor) -> Tensor:
@@ -62,23 +75,31 @@ def of_their_classes(masks: Tensor, regions: Tensor) -> Tensor:
     return masks[torch.arange(len(masks), device=masks.device), regions[:, 5].long()].unsqueeze(1)
 
 
-def mask_scores(head: Any, levels: Sequence[Tensor], rois: Tensor) -> Tensor:
-    """Mask logits (n, K, h, w) of given regions (n, 5); of a cascade those of the stages' mean, as it predicts.
+def mask_scores(head: Any, levels: Sequence[Tensor], rois: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+    """Mask logits (n, K, h, w) of given regions (n, 5) as a network predicts them; of a cascade the stages' mean.
 
     Args:
         head: A RoI head for which :func:`scores_masks` holds.
         levels: Feature maps.
         rois: Image index and box.
+        context: What it fuses with the features of each region.
     """
-    stages = _stages(head)
+    from mmdet.models.roi_heads import HybridTaskCascadeRoIHead, SCNetRoIHead
+
+    if isinstance(head, SCNetRoIHead):  # its mask head goes on from what the last box head has found
+        relayed = head.feat_relay_head(head._bbox_forward(-1, levels, rois, **context)['relayed_feat'])
+        return head._mask_forward(levels, rois, **context, relayed_feat=relayed)['mask_preds']
     if not isinstance(head.mask_head, nn.ModuleList):
         return head._mask_forward(levels, rois)['mask_preds']
-    found = [head._mask_forward(stage, levels, rois)['mask_preds'].sigmoid() for stage in range(len(stages))]
-    return torch.stack(found).mean(dim=0).logit(eps=1e-6)
+    if isinstance(head, HybridTaskCascadeRoIHead):  # each stage goes on from the former one
+        found = head._mask_forward(-1, levels, rois, **context, training=False)['mask_preds']
+    else:
+        found = [head._mask_forward(stage, levels, rois)['mask_preds'] for stage in range(len(head.mask_head))]
+    return torch.stack(found).sigmoid().mean(dim=0).logit(eps=1e-6)
 
 
-def _stages(head: Any) -> list[Any]:
-    return list(head.mask_head) if isinstance(head.mask_head, nn.ModuleList) else [head.mask_head]
+def _shares_extractor(head: Any) -> bool:
+    return getattr(head, 'share_roi_extractor', False)  # SCNet always has one for masks, and no such mark
 
 
 def _second_argument(args: Any, _kwargs: Any, _output: Any) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -12,10 +12,18 @@ from torch import Tensor, nn
 
 from mmadm.adapters.base import Adapter, batch_area
 from mmadm.adapters.detection import feats_path
-from mmadm.adapters.instance_masks import mask_scores, of_their_classes, positive_regions, scores_masks, with_classes
+from mmadm.adapters.instance_masks import (
+    last_of,
+    mask_scores,
+    of_their_classes,
+    positive_regions,
+    scores_masks,
+    with_classes,
+)
 from mmadm.adapters.taps import Reading, tapped
+from mmadm.adapters.trident import image_of, tested_branch
 from mmadm.registry import ADAPTERS
-from mmadm.structures import Kind, RoleOutput, Tap, TapOutput
+from mmadm.structures import BatchArea, Kind, RoleOutput, Tap, TapOutput
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.eval_mode import evaluating
 from mmadm.utils.versions import require
@@ -57,7 +65,7 @@ class TwoStageAdapter(Adapter):
             named['logits'] = Reading(bbox_head, partial(_nth, 0), scores)
             named['boxes'] = Reading(bbox_head, partial(_nth, 1), Kind.BOXES)
             if scores_masks(head):
-                named['masks'] = Reading((f'roi_head.mask_head{self._stage}',), kind=Kind.SIGMOID_SCORES)
+                named['masks'] = Reading((last_of(head, 'mask_head')[1],), kind=Kind.SIGMOID_SCORES)
         super().__init__(name, named)
 
     def loss(self, model: nn.Module, inputs: Tensor, data_samples: list[Any], taps: Sequence[Tap]) -> RoleOutput:
@@ -68,14 +76,14 @@ class TwoStageAdapter(Adapter):
         extractor = Reading((f'roi_head.bbox_roi_extractor{self._stage}',), _regions)
         inner = {levels: self._named['feats'], regions: extractor}
         masks = [tap for tap in taps if tap.base == 'masks']
-        positive = positive_regions(self.name, self._stage) if masks else {}
+        positive = positive_regions(self.name, model.roi_head) if masks else {}
         area = batch_area(inputs, data_samples)
         with tapped(model, {**self._readings(model, taps), **inner, **positive}) as collected:
             losses = model(inputs, data_samples, mode='loss')
-        maps, sampled = collected.pop(levels), collected.pop(regions)
+        maps, sampled = tested_branch(model, collected.pop(levels), len(inputs)), collected.pop(regions)
         rois = sampled[0] if sampled else maps[0].new_zeros(0, 5)
         found_positive = [collected.pop(tap) for tap in positive]
-        mask_rois = with_classes(found_positive[0], found_positive[1], maps[0]) if masks else None
+        mask_rois = with_classes(found_positive, self._head(model).num_classes, maps[0]) if masks else None
         if not sampled:  # a cascade ends its loss at a stage that gets no region
             score = partial(_score, model.roi_head, maps, _metas(data_samples), rois)
             collected.update({tap: [score(tap.base)] for tap in taps if self.scores_regions(tap)})
@@ -83,6 +91,7 @@ class TwoStageAdapter(Adapter):
         found = {tap: self._masks_of(collected.pop(tap)[0], mask_rois) for tap in masks if mask_rois is not None}
         found |= self._tap_outputs(model, collected, area)
         truth = self.truth(model, data_samples)
+        rois = image_of(model, rois, len(inputs))
         return RoleOutput(losses, found, area, truth, data_samples, rois, mask_rois, levels=maps)
 
     def features(
@@ -98,6 +107,7 @@ class TwoStageAdapter(Adapter):
         with tapped(model, rest) as collected:
             levels = model.extract_feat(inputs)
             self._run_heads(model, levels, data_samples, parts)
+        levels = tested_branch(model, levels, len(inputs))
         area = batch_area(inputs, data_samples or [])
         found = self._tap_outputs(model, collected, area)
         return RoleOutput(taps=found, area=area, data_samples=data_samples or [], levels=levels)
@@ -109,7 +119,8 @@ class TwoStageAdapter(Adapter):
     def score_regions(self, model: Any, output: RoleOutput, rois: Tensor, tap: Tap) -> TapOutput:
         """Score the regions that another role sampled, without gradient; see :meth:`Adapter.score_regions`."""
         assert output.levels is not None
-        scores = _score(model.roi_head, output.levels, _metas(output.data_samples), rois[:, :5], tap.base)
+        boxes = rois[:, :5].contiguous()  # mmcv's RoIAlign reads a view's memory as if it were one
+        scores = _score(model.roi_head, output.levels, _metas(output.data_samples), boxes, tap.base)
         if tap.base == 'masks' and rois.shape[1] > 5:  # in a dry run they have no class, and all channels are compared
             return self._masks_of(scores, rois)
         kind = self.reading(model, tap).kind
@@ -121,8 +132,17 @@ class TwoStageAdapter(Adapter):
         found = super()._probe(model, size, taps)
         height, width = size
         rois = torch.tensor([[0.0, 0.0, 0.0, width, height]])
-        scored = {tap: self.score_regions(model, found, rois, tap) for tap in taps if self.scores_regions(tap)}
+        # stages refine boxes on known images only: those of weights that nobody has drawn yet may be no numbers
+        anywhere = replace(found, data_samples=[])
+        scored = {tap: self.score_regions(model, anywhere, rois, tap) for tap in taps if self.scores_regions(tap)}
         return replace(found, taps={**found.taps, **scored}, rois=rois, mask_rois=rois) if scored else found
+
+    def _tap_outputs(
+        self, model: nn.Module, collected: Mapping[Tap, list[Tensor]], area: BatchArea
+    ) -> dict[Tap, TapOutput]:
+        """Say of every tap what it gave; of a network with branches that of the one that predicts."""
+        chosen = {tap: tested_branch(model, found, len(area.images)) for tap, found in collected.items()}
+        return super()._tap_outputs(model, chosen, area)
 
     def _masks_of(self, masks: Tensor, regions: Tensor) -> TapOutput:
         return TapOutput(Kind.SIGMOID_SCORES, [of_their_classes(masks, regions)], (None,))
@@ -133,8 +153,8 @@ class TwoStageAdapter(Adapter):
     def _lacks(self, model: nn.Module, tap: str) -> str:
         if tap == 'masks' and 'logits' in self._named:
             return (
-                f'{type(model.roi_head).__name__} has no tap `masks`: only Mask R-CNN and Cascade Mask R-CNN, with a '
-                'RoI extractor for masks, score those of given regions. Tap `logits`, `boxes` or `feats`.'
+                f'{type(model.roi_head).__name__} has no tap `masks`: only Mask R-CNN, Cascade Mask R-CNN, HTC and '
+                'SCNet score those of given regions. Tap `logits`, `boxes` or `feats`.'
             )
         return (
             f'{type(model.roi_head).__name__} has no tap `{tap}`: only StandardRoIHead and CascadeRoIHead score given '
@@ -182,12 +202,12 @@ def _score(head: Any, levels: Sequence[Tensor], metas: list[dict[str, Any]], roi
     levels = tuple(level.float() for level in levels)
     wanted = 'cls_score' if base == 'logits' else 'bbox_pred'
     with torch.no_grad(), evaluating(head):  # scoring the regions of another role must not move statistics (law 1)
+        context = _context(head, levels)
         if base == 'masks':
-            return mask_scores(head, levels, rois)
+            return mask_scores(head, levels, rois, context)
         if not isinstance(head.bbox_head, nn.ModuleList):
             return head._bbox_forward(levels, rois)[wanted]
-        context = _context(head, levels)
-        if len(rois) == 0 or wanted == 'bbox_pred':
+        if len(rois) == 0 or not metas or wanted == 'bbox_pred':
             return head._bbox_forward(len(head.bbox_head) - 1, levels, rois, **context)[wanted]
         counts = [int((rois[:, 0] == index).sum()) for index in range(len(metas))]
         return torch.cat(list(head._refine_roi(levels, rois, metas, counts, **context)[1]))

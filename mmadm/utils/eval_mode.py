@@ -32,18 +32,15 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def as_in_training(module: nn.Module) -> Iterator[None]:
     """Let modules made of others act as in training for the block: some put out other levels there, such as DDRNet.
 
-    What is innermost or torch's own (it normalises, or drops) is in eval: a single image has no statistics. Afterwards
-    every mode and buffer is what it was.
+    What is torch's own, or innermost and no convolution (it normalises, or drops), is in eval: a single image has no
+    statistics. A convolution of a toolbox acts as what is around it: that of TridentNet has more branches in training.
+    Afterwards every mode and buffer is what it was.
 
     Args:
         module: A network in the mode that is meant.
     """
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    inner = [
-        (part, part.training)
-        for part in module.modules()
-        if type(part).__module__.startswith('torch.') or not any(True for _ in part.children())
-    ]
+    inner = [(part, part.training) for part in module.modules() if _normalises_or_drops(part)]
     try:
         for part, _ in inner:
             part.training = False
@@ -54,3 +51,11 @@ def as_in_training(module: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
+
+
+def _normalises_or_drops(part: nn.Module) -> bool:
+    """Whether a module may be one that does: every one of torch, and others without parts, except convolutions."""
+    if type(part).__module__.startswith('torch.'):
+        return True
+    convolves = any(parameter.dim() > 2 for parameter in part.parameters()) and not any(True for _ in part.buffers())
+    return not convolves and not any(True for _ in part.children())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from mmdet.structures.bbox import bbox2roi
 from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
-from small_detectors import CLASSES, batch, build, detector, distillation
+from small_detectors import CLASSES, WITH_MASKS, batch, batch_for, build, detector, distillation
 from tap_reader import TapReader
 
 from mmadm.functional import binary_kl_divergence
@@ -16,7 +17,7 @@ from mmadm.utils.errors import ConfigError
 KD = dict(type='Transfer', source='teacher', learner='student', at='masks', loss=dict(type='KLDivergence'))
 
 
-@pytest.fixture(scope='module', params=['mask', 'cascade_mask'])
+@pytest.fixture(scope='module', params=WITH_MASKS)
 def family(request) -> str:
     return request.param
 
@@ -32,25 +33,45 @@ def last(heads):
 
 def masks_of(roi_head, levels, regions):
     """What a head predicts for regions of known classes, by stock parts; for a cascade the mean of its stages."""
-    rois, rows = regions[:, :5], torch.arange(len(regions))
-    if not isinstance(roi_head.mask_head, torch.nn.ModuleList):
-        return roi_head._mask_forward(levels, rois)['mask_preds'][rows, regions[:, 5].long()].unsqueeze(1)
-    stages = [roi_head._mask_forward(stage, levels, rois)['mask_preds'] for stage in range(roi_head.num_stages)]
+    rois, rows = regions[:, :5].contiguous(), torch.arange(len(regions))
+    semantic = roi_head.semantic_head(levels)[1] if hasattr(roi_head, 'semantic_head') else None
+    if hasattr(roi_head, 'feat_relay_head'):  # SCNet
+        context = dict(semantic_feat=semantic, glbctx_feat=roi_head.glbctx_head(levels)[1])
+        relayed = roi_head.feat_relay_head(roi_head._bbox_forward(2, levels, rois, **context)['relayed_feat'])
+        stages = [roi_head._mask_forward(levels, rois, **context, relayed_feat=relayed)['mask_preds']]
+    elif semantic is not None:  # HTC: the last stage, which goes on from the others, predicts alone
+        features, last = roi_head.mask_roi_extractor[-1](levels[:4], rois), None
+        features = features + roi_head.semantic_roi_extractor([semantic], rois)
+        for stage in roi_head.mask_head:
+            masks, last = stage(features, last)
+        stages = [masks]
+    elif isinstance(roi_head.mask_head, torch.nn.ModuleList):
+        stages = [roi_head._mask_forward(stage, levels, rois)['mask_preds'] for stage in range(roi_head.num_stages)]
+    else:
+        stages = [roi_head._mask_forward(levels, rois)['mask_preds']]
+    if (len(stages) == 1 and semantic is None) or hasattr(roi_head, 'feat_relay_head'):
+        return stages[0][rows, regions[:, 5].long()].unsqueeze(1)
     probability = sum(masks[rows, regions[:, 5].long()].sigmoid() for masks in stages) / len(stages)
     return (probability / (1 - probability)).log().unsqueeze(1)
 
 
-def test_the_learner_taps_what_its_own_mask_loss_sees(model):
-    seen, regions = [], []
-    hooks = [
-        last(model.roi_head.mask_head).loss_mask.register_forward_pre_hook(lambda _, args: seen.append(args)),
-        last(model.roi_head.mask_roi_extractor).register_forward_pre_hook(lambda _, args: regions.append(args[1])),
-    ]
-    data = model.data_preprocessor(batch(masks=True), True)
+def test_the_learner_taps_what_its_own_mask_loss_sees(model, family, monkeypatch):
+    seen, sampled = [], []
+    hook = last(model.roi_head.mask_head).loss_mask.register_forward_pre_hook(lambda _, args: seen.append(args))
+    samplers = model.roi_head.bbox_sampler
+    sampler = samplers[-1] if isinstance(samplers, list) else samplers
+    sample = sampler.sample
+
+    def noted(*args, **kwargs):
+        sampled.append(sample(*args, **kwargs))
+        return sampled[-1]
+
+    monkeypatch.setattr(sampler, 'sample', noted)
+    data = model.data_preprocessor(batch_for(family), True)
     output = TapReader('student', model).loss(model.train(), **data, taps=['masks', 'feats'])
-    for hook in hooks:
-        hook.remove()
-    ((predicted, _, classes),), (rois,), (masks,) = seen, regions, output.taps['masks']
+    hook.remove()
+    ((predicted, _, classes),), (masks,) = seen[-1:], output.taps['masks']
+    rois = bbox2roi([result.pos_priors for result in sampled[-2:]])  # HTC samples twice in a stage
     assert len(set(classes.tolist())) > 1 and predicted.shape[1] == CLASSES
     assert torch.equal(masks[:, 0], torch.stack([mask[label] for mask, label in zip(predicted, classes, strict=True)]))
     assert torch.equal(output.mask_rois, torch.cat([rois, classes[:, None].float()], dim=1))
@@ -58,15 +79,16 @@ def test_the_learner_taps_what_its_own_mask_loss_sees(model):
     assert output.kinds['masks'] is Kind.SIGMOID_SCORES and output.strides['masks'] == (None,)
 
 
-def test_a_teacher_gives_masks_of_given_regions_from_its_own_neck(model):
+def test_a_teacher_gives_masks_of_given_regions_from_its_own_neck(model, family):
     regions = torch.tensor([[0, 0, 0, 40, 50, 2], [0, 20, 10, 90, 90, 0], [1, 5, 5, 60, 60, 1]]).float()
-    data = model.data_preprocessor(batch(masks=True), True)
+    data = model.data_preprocessor(batch_for(family), True)
     with torch.no_grad():
         found = TapReader('teacher', model).features(model.eval(), data['inputs'], ['masks'], data['data_samples'])
         expected = masks_of(model.roi_head, model.extract_feat(data['inputs']), regions)
     torch.testing.assert_close(found.on_rois(regions, 'masks'), expected)
-    assert expected.shape == (3, 1, 28, 28) and expected.std(dim=0).min() > 0
-    assert found.on_rois(regions[:0], 'masks').shape == (0, 1, 28, 28)
+    side = 14 if family == 'mask_c4' else 28
+    assert expected.shape == (3, 1, side, side) and expected.std(dim=0).min() > 0
+    assert found.on_rois(regions[:0], 'masks').shape == (0, 1, side, side)
     assert not found.on_rois(regions, 'masks').requires_grad
 
 
@@ -101,11 +123,18 @@ def test_the_loss_is_that_of_the_positive_regions_and_moves_the_learner_alone():
     ]
 
 
-def test_images_without_objects_teach_nothing():
-    model = distillation(roles=dict(student=detector('mask'), teacher=detector('mask', 8)), distillers=[KD])
-    losses = model(**model.data_preprocessor(batch(masks=True, objects=0), True), mode='loss')
+@pytest.mark.parametrize('family', ['mask', 'mask_c4', 'scnet'])
+def test_images_without_objects_teach_nothing(family):
+    model = distillation(roles=dict(student=detector(family), teacher=detector(family, 8)), distillers=[KD])
+    losses = model(**model.data_preprocessor(batch_for(family, objects=0), True), mode='loss')
     assert losses['student.loss_transfer'] == 0
     sum(value for key, value in model.parse_losses(losses)[1].items() if key == 'loss').backward()
+
+
+def test_a_head_on_one_level_learns_from_one_on_a_pyramid():
+    roles = dict(student=detector('mask_c4'), teacher=detector('htc'))
+    model = distillation(roles=roles, distillers=[KD], frozen=['teacher'])
+    assert model(**model.data_preprocessor(batch_for('htc'), True), mode='loss')['student.loss_transfer'] > 0
 
 
 @pytest.mark.parametrize(
@@ -113,7 +142,6 @@ def test_images_without_objects_teach_nothing():
     [
         (dict(student=detector('mask'), teacher=detector('mask', classes=5)), 'predicts 3 classes and .* 5'),
         (dict(student=detector('faster'), teacher=detector('mask')), 'StandardRoIHead has no tap `masks`: only Mask'),
-        (dict(student=detector('htc'), teacher=detector('htc')), 'HybridTaskCascadeRoIHead has no tap `masks`'),
         (dict(student=detector('retinanet'), teacher=detector('mask')), 'RetinaHead has no tap `masks`'),
     ],
 )
