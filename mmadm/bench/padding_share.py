@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from itertools import islice
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from torch import nn
 
-from mmadm.algorithms.role_runner import wanted_taps
+from mmadm.bench.adm_batches import adm_batches
 from mmadm.distillers import ADM
 from mmadm.distillers.pairs import Outputs, levels_of, paired
 from mmadm.functional import region_weights, similarity_map
-from mmadm.registry import MODELS
 
 
 def padding_shares(cfg: Config, batches: int) -> dict[str, float]:
@@ -31,20 +27,12 @@ def padding_shares(cfg: Config, batches: int) -> dict[str, float]:
         consensus' and the divergence's weights if all positions counted. ``batches``: the share of the batches that
         have padding.
     """
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    loader = dict(cfg.train_dataloader, num_workers=0, persistent_workers=False)
     found: dict[str, list[float]] = {'positions': [], 'consensus': [], 'divergence': []}
-    padded = []
-    for data in islice(Runner.build_dataloader(loader, seed=0), batches):
-        made = model.data_preprocessor(data, True)
-        with torch.no_grad():
-            outputs = model._runner.run(made['inputs'], made['data_samples'], wanted_taps(model.distillers.values()), 0)
-        for name, part in model.distillers.items():
-            if isinstance(part, ADM):
-                padded.append(_add(part, outputs, model.step_of(name).connectors, found))
+    padded = [
+        _add(one.part, one.outputs, one.connectors, found)
+        for batch in adm_batches(cfg, batches, cfg.train_dataloader)
+        for one in batch
+    ]
     shares = {key: sum(values) / max(1, len(values)) for key, values in found.items()}
     return {**shares, 'batches': sum(padded) / max(1, len(padded))}
 

@@ -59,7 +59,15 @@ WEIGHTS: dict[str, tuple[str, int, dict[str, object]]] = {
     for alpha, beta in product((0.1, 1.0, 3.0, 30.0), (0.0, 0.01, 0.1))
 }
 WEIGHTS['adm_relative'] = ('adm', 1, {'relative': True})
-VARIANTS |= ABLATION | WEIGHTS | {'dml_slowly': ('dml', 0, SLOWLY), 'adm_slowly': ('adm', 0, SLOWLY)}
+UNIFORM = {'avatars.weighting': 'uniform'}
+BLOCKS = {f'avatars.perturbation.{index}.type': 'BlockMask' for index in range(4)}
+# avatars of one step that differ in strength, in single elements or in squares of 4 x 4 positions
+UNEQUAL: dict[str, tuple[str, int, dict[str, object]]] = {
+    'akd_cwd_unequal_uniform': ('akd_cwd_unequal', 0, UNIFORM),
+    'akd_cwd_unequal_blocks': ('akd_cwd_unequal', 0, BLOCKS),
+    'akd_cwd_unequal_blocks_uniform': ('akd_cwd_unequal', 0, BLOCKS | UNIFORM),
+}
+VARIANTS |= ABLATION | WEIGHTS | UNEQUAL | {'dml_slowly': ('dml', 0, SLOWLY), 'adm_slowly': ('adm', 0, SLOWLY)}
 PAIRED = (
     *PLAIN,
     'kdcl',
@@ -125,7 +133,7 @@ SUITES: dict[str, dict[str, str]] = {
         *OFFLINE,
         'ffsd',
     ),
-    'camvid_paired': small('camvid_paired', *PAIRED, 'cirkd', 'reviewkd'),
+    'camvid_paired': small('camvid_paired', *PAIRED, 'cirkd', 'reviewkd', 'akd_cwd_unequal', *UNEQUAL),
     'bccd_paired': small(
         'bccd_paired', *PAIRED, 'dml_positives', 'kd_mean', 'pkd', 'mgd', 'fgd', 'bckd', 'crosskd', 'reviewkd'
     ),
