@@ -6,6 +6,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs from a checkout that is not installed
 
 from mmadm.cli.test import main, parse_args  # noqa: F401
+from mmadm.utils.cli import quiet_pipe
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with quiet_pipe():
+        sys.exit(main())

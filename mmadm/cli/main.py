@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
+from mmadm.utils.cli import quiet_pipe
 from mmadm.utils.errors import near_matches
 from mmadm.version import __version__
 
@@ -29,7 +30,11 @@ _TOOLBOXES = r'(mmengine|mmcv|mmseg|mmdet|mmpretrain|torch|torchvision|importlib
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; ends the program with its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    with quiet_pipe():
+        _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(words: list[str]) -> None:
     if not words or words[0] in ('-h', '--help'):
         print(_usage())
         return

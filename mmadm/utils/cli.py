@@ -10,8 +10,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
@@ -19,6 +20,7 @@ from mmengine.runner import BaseLoop, TestLoop, ValLoop
 
 from mmadm.utils.config import read_config, resolve_config
 from mmadm.utils.errors import CheckpointError, ConfigError, NonFiniteLossError
+from mmadm.utils.ranks import join_cpu_ranks
 
 #: Errors of a disk that is full, over its quota or read-only, and of a folder in the place of a file
 _NOT_WRITABLE = {
@@ -30,6 +32,49 @@ _NOT_WRITABLE = {
     errno.EPERM,
     errno.EISDIR,
 }
+#: How a shell tells that a program was ended by a pipe that nobody reads any more
+_BROKEN_PIPE = 141
+
+
+class _Output:
+    """Standard output that ends the program when its reader is gone, also where a logger would go on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._end()
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._end()
+
+    def _end(self) -> NoReturn:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # for what Python still flushes at its end
+        raise SystemExit(_BROKEN_PIPE)
+
+
+@contextmanager
+def quiet_pipe() -> Iterator[None]:
+    """End the program without a traceback when the reader of its output is gone, as with ``| head``.
+
+    Raises:
+        SystemExit: With the exit code that shells give such a program.
+    """
+    output = _Output(sys.stdout)
+    with redirect_stdout(output):
+        try:
+            yield
+        finally:
+            output.flush()
 
 
 @contextmanager
@@ -119,17 +164,17 @@ def load_config(args: argparse.Namespace) -> Config:
         The config, with ``launcher`` and ``work_dir`` set.
 
     Raises:
-        ConfigError: If the file does not exist, or if several processes are asked for on a machine without GPU.
+        ConfigError: If the file does not exist, or if several processes on a machine without GPU are not set for it.
     """
-    if args.launcher != 'none' and get_device() == 'cpu':
-        raise ConfigError(
-            f'--launcher={args.launcher}: mmengine gives each process a GPU, and there is none; leave it out'
-        )
+    if args.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise ConfigError('--launcher=pytorch: for what torchrun starts; use tools/dist_train.sh CONFIG GPUS')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(resolve_config(args.config))
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
+    if args.launcher != 'none' and get_device() == 'cpu':
+        join_cpu_ranks(cfg)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     return cfg
 
