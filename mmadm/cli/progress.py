@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from mmadm.bench.metrics import role_scores
 from mmadm.engine.preflight import check_scheduled_roles
+from mmadm.utils.ranks import check_norms_of_ranks
 from mmadm.utils.unwrap import unwrapped
 
 #: What mmengine warns of in every run, and nobody can change
@@ -106,10 +107,12 @@ def build_runner(cfg: Any, console: Console | None) -> Runner:
     """Build a Runner; on a terminal, what mmengine says of it is left to its log file.
 
     Raises:
-        ConfigError: If learning rates by role lack a role: mmengine builds them before any hook can look.
+        ConfigError: If learning rates by role lack a role, which mmengine builds before any hook can look, or if a
+            network has norms that its devices cannot do.
     """
     with redirect_stdout(io.StringIO()) if console is not None else nullcontext():
         runner = Runner.from_cfg(cfg)
+    check_norms_of_ranks(runner.model)
     check_scheduled_roles(runner.param_schedulers, runner.optim_wrapper, unwrapped(runner.model))
     return runner
 
