@@ -19,6 +19,8 @@ from mmengine.model import BaseModel, MMDistributedDataParallel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmadm.registry import MODELS
+
 Config = dict[str, Any]
 Tensors = dict[str, Tensor]
 
@@ -114,6 +116,21 @@ METHODS = {
     'generic, fitnet': edge('backbone', 'HintMSE'),
     'generic, alone': dict(ALONE, **edge('backbone', 'HintMSE')),
 }
+
+
+def registered_methods() -> set[str]:
+    """Names of all distillers and losses, and of the training of tokens."""
+    MODELS.import_from_location()
+    places = ('mmadm.distillers.', 'mmadm.losses.', 'mmadm.algorithms.tokens')
+    return {name for name, kind in MODELS.module_dict.items() if kind.__module__.startswith(places)}
+
+
+def types_of(found: Any) -> set[str]:
+    """Every ``type`` in configs, without its scope."""
+    if isinstance(found, dict):
+        own = {str(found['type']).removeprefix('mmadm.')} if 'type' in found else set()
+        return own.union(*(types_of(value) for value in found.values()))
+    return set().union(*map(types_of, found)) if isinstance(found, (list, tuple)) else set()
 
 
 class Regressor(BaseModel):

@@ -37,7 +37,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='mmadm doctor', description=__doc__)
     parser.add_argument('config', nargs='?', help='config of a distillation; without one, only the installation')
     parser.add_argument('--cost', action='store_true', help='also time the parts of a training step, with its data')
-    parser.add_argument('--gpu', action='store_true', help='also try everything on a GPU: about five minutes')
+    parser.add_argument('--gpu', action='store_true', help='also try everything on a GPU: at most eight minutes')
     parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda', help='with --gpu: cpu tries it very small')
     return parser.parse_args(arguments)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+from copy import deepcopy
 
 import pytest
 import small_segmentors
 import torch
+from rank_steps import SEGMENTATION, batches, build, registered_methods, step, types_of
 
 from mmadm.bench.gpu_check.methods import METHODS, method
 from mmadm.bench.gpu_check.synchronisation import own, waits_of_step
@@ -23,6 +25,22 @@ def test_a_step_waits_nowhere_of_its_own(name, detection):
         pytest.skip('not for this task')
     places = waits_of_step(cfg, detection, CPU)
     assert own(places, pauses=name == 'switokd') == {}
+
+
+@pytest.mark.parametrize('name', ['segmentation, maskd', 'segmentation, tokens'])
+def test_what_needs_a_file_or_one_role_waits_nowhere_either(name, tmp_path):
+    torch.save({'0': torch.randn(3, 64)}, tmp_path / 'tokens.pth')
+    model, batch = build(name, tmp_path), batches(name)[0]
+    step(model, deepcopy(batch))
+    with HostReads() as counter:
+        step(model, deepcopy(batch))
+    assert own(counter.places) == {}
+
+
+def test_every_distiller_and_loss_is_here():
+    here = [cfg for name in METHODS for cfg in (method(name), method(name, True)) if cfg is not None]
+    here += [SEGMENTATION['maskd'], SEGMENTATION['tokens']]
+    assert registered_methods() <= types_of(here)
 
 
 def test_one_role_waits_as_often_as_stock():
@@ -81,8 +99,8 @@ def test_nothing_of_a_frozen_teacher_outlives_the_step():
     optimiser = small_segmentors.plain_optimiser(model)
 
     before = {id(each) for each in tensors()}  # other tests' fixtures
-    for step in range(2):
-        model.train_step(small_segmentors.batch(seed=step, size=(64, 64)), optimiser)
+    for number in range(2):
+        model.train_step(small_segmentors.batch(seed=number, size=(64, 64)), optimiser)
     states = [state.get('momentum_buffer') for state in optimiser.optimizer.state.values()]
     known = before | {id(each) for each in [*model.parameters(), *model.buffers(), *states]}
     assert [tuple(each.shape) for each in tensors() if id(each) not in known and each.numel() > 1] == []

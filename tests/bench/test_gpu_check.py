@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
+from mmadm.bench import command
 from mmadm.bench.gpu_check import training
 from mmadm.bench.gpu_check.draws import CpuDraws
+from mmadm.bench.gpu_check.large import PSPNET, RETINANET, batches, learner, load
 from mmadm.bench.gpu_check.methods import method
 from mmadm.bench.gpu_check.networks import build, segmentation_batch
-from mmadm.bench.gpu_check.plan import PARTS, Part
+from mmadm.bench.gpu_check.plan import PARTS, SUITE, Part
 from mmadm.bench.gpu_check.report import Report, Setting
 from mmadm.bench.gpu_check.run import Options, run_parts
 from mmadm.bench.gpu_check.show import table
@@ -45,6 +48,48 @@ def test_each_part_runs_on_the_cpu(part, tmp_path):
         assert any(row.passed for row in report.rows)
 
 
+@pytest.mark.parametrize(
+    ('task', 'name'),
+    [(task, name) for task in (PSPNET, RETINANET) for name in task.configs],
+    ids=lambda value: getattr(value, 'scope', value),
+)
+def test_each_measured_method_trains(task, name):
+    learns = learner(task, load(task, name, True), CPU)
+    losses = learns.model.train_step(batches(task, True, 1)[0], learns.wrapper)
+    assert all(value.isfinite().all() for key, value in losses.items() if 'loss' in key)
+
+
+class TestSuite:
+    """Part that is run only with ``--suite``."""
+
+    def run(self, tmp_path, name='camvid') -> list:
+        report = Report()
+        SUITE.function()(Setting(CPU, True, 60, tmp_path, (name, 'small')), report)
+        return [(row.value, row.passed) for row in report.rows]
+
+    def test_without_data_it_is_skipped_in_a_sentence(self, tmp_path, monkeypatch):
+        monkeypatch.setenv('MMADM_DATA', str(tmp_path / 'nowhere'))
+        ((said, passed),) = self.run(tmp_path)
+        assert said.startswith('skipped: no data in ') and 'set MMADM_DATA' in said and passed is None
+
+    @pytest.mark.parametrize('code', [0, 1])
+    def test_each_method_gets_one_seed(self, tmp_path, monkeypatch, code):
+        def run(words, check, timeout):
+            """Look at the command."""
+            args = command.parse_args(words[2:])
+            assert (args.suite, args.budget, args.seeds, args.methods) == ('camvid', 'small', [0], None)
+            assert 0 < timeout < 60
+            return subprocess.CompletedProcess(words, code)
+
+        monkeypatch.setenv('MMADM_DATA', str(tmp_path))
+        monkeypatch.setattr(subprocess, 'run', run)
+        assert [passed for _, passed in self.run(tmp_path)] == [code == 0]
+
+
+def test_the_parts_fit_into_eight_minutes():
+    assert max(part.seconds for part in PARTS if not part.alone) + sum(p.seconds for p in PARTS if p.alone) <= 480
+
+
 def test_every_part_can_be_found():
     assert all(callable(part.function()) for part in PARTS)
     assert len({part.name for part in PARTS}) == len(PARTS)
@@ -56,8 +101,8 @@ def test_losses_that_differ_are_found(monkeypatch, tmp_path):
     """bfloat16 stands for a GPU that computes otherwise."""
     monkeypatch.setattr(training, 'other_rounding', lambda device: torch.autocast('cpu', dtype=torch.bfloat16))
     report = Report()
-    batches = [segmentation_batch(seed=seed) for seed in range(3)]
-    training.compare('wrong', method('adm'), 'mmseg', batches, Setting(CPU, True, 60, tmp_path), report, lr=0.1)
+    some = [segmentation_batch(seed=seed) for seed in range(3)]
+    training.compare('wrong', method('adm'), 'mmseg', some, Setting(CPU, True, 60, tmp_path), report, lr=0.1)
     assert [row.passed for row in report.rows] == [False]
 
 

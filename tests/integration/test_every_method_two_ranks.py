@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from rank_steps import METHODS, Tensors, batches, build, joined, run_rank, step
+from rank_steps import METHODS, Tensors, batches, build, joined, registered_methods, run_rank, step, types_of
 from role_outputs import run_roles
 
 from mmadm.structures import is_loss
@@ -34,6 +34,10 @@ def ranks(folder) -> list[Steps]:
     """The steps of both ranks, by method."""
     torch.multiprocessing.spawn(run_rank, args=(folder,), nprocs=2)
     return [torch.load(folder / f'rank{rank}.pth') for rank in range(2)]
+
+
+def test_every_registered_method_is_here():
+    assert registered_methods() <= types_of(list(METHODS.values()))
 
 
 def mean(steps: list[dict[str, Tensors]], part: str) -> Tensors:

@@ -26,12 +26,12 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [part.name for part in PARTS]
     parser.add_argument('--out', type=Path, default=Path('work_dirs/gpu_check'), help='where results and logs go')
-    parser.add_argument('--minutes', type=float, default=5.0, help='for everything together')
+    parser.add_argument('--minutes', type=float, default=8.0, help='for everything but --suite')
     parser.add_argument('--only', nargs='+', choices=names, metavar='PART', help=f'some of: {", ".join(names)}')
     parser.add_argument('--device', default=get_device(), help='default: a GPU if there is one')
     parser.add_argument('--jobs', type=int, default=max(1, 3 * (os.cpu_count() or 1) // 4), help='parts at a time')
     parser.add_argument('--tiny', action='store_true', help='small enough for a CPU, to try the parts themselves')
-    parser.add_argument('--suite', help='at the end also run this suite of tools/benchmark.py; it needs its data')
+    parser.add_argument('--suite', help='then also run this suite of tools/benchmark.py, one seed, an hour at most')
     parser.add_argument('--budget', default='small', help='of the suite')
     return parser.parse_args(arguments)
 
@@ -39,13 +39,14 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; returns 1 if any check does not hold."""
     args = parse_args(arguments)
-    parts = [part for part in PARTS if not args.only or part.name in args.only]
+    parts, minutes = [part for part in PARTS if not args.only or part.name in args.only], args.minutes
     if args.suite:
         parts.append(SUITE)
+        minutes += SUITE.seconds / 60
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
-    options = Options(args.out, args.device, args.minutes, args.jobs, args.tiny, (args.suite or '', args.budget))
+    options = Options(args.out, args.device, minutes, args.jobs, args.tiny, (args.suite or '', args.budget))
     outcomes = run_parts(parts, options, partial(tell, console=console))
     order = {part.name: number for number, part in enumerate(parts)}
     outcomes.sort(key=lambda outcome: order[outcome.name])

@@ -21,6 +21,13 @@ LOSSES: dict[str, tuple[str, str, Config, float]] = dict(
     at=('pre_logits', 'feats', dict(type='AttentionTransfer'), 1.0),
     fitnet=('backbone.layer3', 'feats', dict(type='HintMSE'), 1.0),
 )
+#: Methods with a frozen teacher that only detectors have: family of the detectors, distiller
+OF_DETECTORS: dict[str, tuple[str, Config]] = dict(
+    fgd=('retinanet', dict(type='mmadm.FGD', at='feats')),
+    bckd=('gfl', dict(type='mmadm.BCKD')),
+    ld=('gfl', dict(type='mmadm.LD')),
+    crosskd=('gfl', dict(type='mmadm.CrossKD', start=1)),
+)
 FFSD_PARTS = ('first', 'second', 'leader')
 
 
@@ -29,13 +36,17 @@ def method(name: str, detection: bool = False, norm: str = 'BN', dropout: float 
 
     Args:
         name: One of :data:`METHODS`.
-        detection: Whether the roles are RetinaNets instead of segmentors.
+        detection: Whether the roles are detectors instead of segmentors, RetinaNets for most methods.
         norm: Normalisation of segmentors.
         dropout: Of segmentors.
 
     Returns:
         The config; None if the method is not for this task.
     """
+    if name in OF_DETECTORS:
+        kind, distiller = OF_DETECTORS[name]
+        roles = dict(student=detector(kind, 4), teacher=detector(kind, 8))
+        return dict(type='mmadm.Distillation', roles=roles, **frozen(distiller)) if detection else None
     student = detector(width=4) if detection else segmentor(4, norm, dropout)
     teacher = detector(width=8) if detection else segmentor(8, norm, dropout)
     model: Config = dict(type='mmadm.Distillation', roles=dict(student=student, teacher=teacher))
@@ -98,6 +109,7 @@ METHODS = (
     'fitnet',
     'reviewkd',
     'cirkd',
+    *OF_DETECTORS,
 )
 METHODS += tuple(name for name in ONLINE if name not in METHODS)
 

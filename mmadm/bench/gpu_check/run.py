@@ -35,7 +35,7 @@ class Options:
 
     out: Path
     device: str = 'cuda'
-    minutes: float = 5.0
+    minutes: float = 8.0
     jobs: int = 1
     tiny: bool = False
     suite: tuple[str, str] = ('', '')

@@ -24,7 +24,7 @@ PAUSING = 'mmadm/algorithms/paused_roles.py', 'undo_paused'
 def synchronisation(setting: Setting, report: Report) -> None:
     """Part: the second step of each method, the first makes what is made once."""
     for detection in (False, True):
-        kind = 'RetinaNet' if detection else 'FCN'
+        kind = 'detectors' if detection else 'FCN'
         for name in METHODS[: 1 if setting.tiny else None]:
             cfg = method(name, detection)
             if cfg is None:

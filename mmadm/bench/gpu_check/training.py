@@ -38,12 +38,12 @@ def segmentation_methods(setting: Setting, report: Report) -> None:
 
 
 def detection_methods(setting: Setting, report: Report) -> None:
-    """Part: every method on RetinaNet."""
+    """Part: every method on detectors."""
     batches = [detection_batch(seed=step) for step in range(2 if setting.tiny else STEPS)]
     for name in METHODS[: 1 if setting.tiny else None]:
         cfg = method(name, detection=True)
         if cfg is not None:
-            compare(f'{name}, RetinaNet', cfg, 'mmdet', batches, setting, report)
+            compare(f'{name}, detectors', cfg, 'mmdet', batches, setting, report)
 
 
 def families(names: Sequence[str], setting: Setting, report: Report) -> None:
