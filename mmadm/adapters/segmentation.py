@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from mmadm.adapters.base import Adapter, has_module
 from mmadm.adapters.query_maps import map_reading
 from mmadm.adapters.taps import Reading, maps_first
 from mmadm.registry import ADAPTERS
-from mmadm.structures import GroundTruth, Kind, RoleOutput, Tap
+from mmadm.structures import BatchArea, GroundTruth, Kind, RoleOutput, Size, Tap, TapOutput
 from mmadm.utils.versions import require
 
 
@@ -22,7 +22,8 @@ from mmadm.utils.versions import require
 class SegmentationAdapter(Adapter):
     """Runs a stock segmentor; ``logits`` is what the loss sees, (N, K, h, w), ``pre_logits`` the classifier's input.
 
-    Of heads that predict a set of masks (Mask2Former, MaskFormer) ``logits`` is what all queries say of each pixel.
+    Of heads that predict a set of masks (Mask2Former, MaskFormer) ``logits`` is what all queries say of each pixel; of
+    PointRend the map of the stage before, since its last one scores points of its own choice.
 
     Args:
         name: The role's name, for error messages.
@@ -41,9 +42,10 @@ class SegmentationAdapter(Adapter):
 
     def __init__(self, name: str, model: nn.Module) -> None:
         require('mmseg')
+        self._stages = _scoring_stages(model)
         self._head_path = 'decode_head'
         if isinstance(model.decode_head, nn.ModuleList):  # a cascade: the last stage gives the prediction
-            self._head_path += f'.{len(model.decode_head) - 1}'
+            self._head_path += f'.{len(self._stages) - 1}'
         feats = 'neck' if getattr(model, 'with_neck', False) else 'backbone'
         # mmseg calls head.forward() itself, so a hook on the head never fires; its last convolution's does
         classifier = f'{self._head_path}.conv_seg'
@@ -55,9 +57,12 @@ class SegmentationAdapter(Adapter):
             'feats': Reading((feats,), maps_first),
         }
         # heads of masks (Mask2Former, MaskFormer)
-        self._wants_samples = 'batch_data_samples' in signature(_stages(model)[0].forward).parameters
+        self._wants_samples = 'batch_data_samples' in signature(model.get_submodule(self._stages[0]).forward).parameters
         if self._wants_samples:  # their loss calls the head as a module
             named['logits'] = map_reading(self._head_path, exclusive=True)
+        if hasattr(self._head(model), 'mask_norm'):  # Segmenter: a score of each class for each token
+            tokens = f'{self._head_path}.mask_norm'
+            named['logits'] = Reading((tokens, feats), _MapsOfTokens(self._head(model)), scores)
         if kernels:
             last = f'{self._head_path}.kernel_update_head.{len(kernels) - 1}'
             named['logits'] = Reading((last,), _first_output, scores)
@@ -105,10 +110,21 @@ class SegmentationAdapter(Adapter):
         logits = head(features[0])
         return self._head(model).loss_by_feat(logits, data_samples), [logits]
 
+    def _tap_outputs(
+        self, model: nn.Module, collected: Mapping[Tap, list[Tensor]], area: BatchArea
+    ) -> dict[Tap, TapOutput]:
+        """Say of every tap what it gave; of a cascade's stage that stock runs again for the next what its loss saw."""
+        first = dict(collected)
+        if isinstance(model.decode_head, nn.ModuleList):
+            for tap in (tap for tap in collected if tap in self._strides):
+                if self.reading(model, tap).paths[0].startswith('decode_head.'):
+                    first[tap] = collected[tap][: len(self._strides[tap])]
+        return super()._tap_outputs(model, first, area)
+
     def _run_heads(self, model: Any, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         """Run the heads that hold a tap; a cascade's later stages take the former stage's logits too."""
         if 'decode_head' in parts:
-            first, *later = _stages(model)
+            first, *later = (model.get_submodule(path) for path in self._stages)
             logits = first(features, _sized(data_samples or ())) if self._wants_samples else first.forward(features)
             for stage in later:
                 logits = stage.forward(features, logits)
@@ -130,9 +146,31 @@ def _scores_by_sigmoid(head: Any) -> bool:
     return any(type(loss).__name__ in kinds and loss.use_sigmoid for loss in listed)
 
 
-def _stages(model: nn.Module) -> list[Any]:
-    """The decode head, or the stages of a cascade."""
-    return list(model.decode_head) if isinstance(model.decode_head, nn.ModuleList) else [model.decode_head]
+def _scoring_stages(model: nn.Module) -> list[str]:
+    """Paths of the decode head, or of the stages of a cascade that score every pixel."""
+    from mmseg.models.decode_heads import PointHead
+
+    if not isinstance(model.decode_head, nn.ModuleList):
+        return ['decode_head']
+    return [f'decode_head.{index}' for index, stage in enumerate(model.decode_head) if not isinstance(stage, PointHead)]
+
+
+class _MapsOfTokens:
+    """Reads tokens (N, h * w, K) as maps (N, K, h, w), of the size that the head's input has.
+
+    Args:
+        head: The head, which chooses its input from the levels of the backbone or neck.
+    """
+
+    def __init__(self, head: Any) -> None:
+        self._head = head
+        self._size: Size = (0, 0)
+
+    def __call__(self, _args: Any, _kwargs: Any, output: Any) -> list[Tensor]:
+        if isinstance(output, Tensor):
+            return [output.transpose(1, 2).unflatten(2, self._size)]
+        self._size = tuple(self._head._transform_inputs(output).shape[2:])
+        return []
 
 
 def _sized(data_samples: Sequence[Any]) -> list[Any]:
