@@ -146,8 +146,7 @@ def run_confusion(runs: Mapping[str, FinishedRun], task: str) -> dict[str, Any]:
     dataset = next(iter(runs.values())).dataset
     classes = dataset.metainfo['classes']
     counts = {role: confusion_counts(run, task) for role, run in runs.items()}
-    frequent = next(iter(counts.values()))[: len(classes)].sum(dim=1).argsort(descending=True, stable=True)
-    shown = sorted(frequent[:MOST_CLASSES].tolist())
+    shown = shown_classes(list(counts.values()), len(classes))
     kept = [*shown, *range(len(classes), len(next(iter(counts.values()))))]
     values = {role: percentages(table, task)[kept][:, kept] for role, table in counts.items()}
     figures = confusion_figures(values, [classes[index] for index in shown], task, change=False)
@@ -157,6 +156,18 @@ def run_confusion(runs: Mapping[str, FinishedRun], task: str) -> dict[str, Any]:
         'of': len(dataset),
         'left_out': len(classes) - len(shown),
     }
+
+
+def shown_classes(counts: Sequence[Tensor], classes: int) -> list[int]:
+    """The most frequent classes of the truth, without those that neither it nor a prediction has.
+
+    Args:
+        counts: A table of each role, see :func:`count_pixels` and :func:`count_boxes`.
+        classes: Their number.
+    """
+    frequent = counts[0][:classes].sum(dim=1).argsort(descending=True, stable=True)[:MOST_CLASSES].tolist()
+    seen = sum(table.sum(dim=0) + table.sum(dim=1) for table in counts)
+    return sorted(index for index in frequent if seen[index]) or sorted(frequent)
 
 
 def confusion_figures(

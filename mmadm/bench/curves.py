@@ -41,6 +41,7 @@ def learning_figure(
         for method, seeds in curves.items():
             draw_band(panel, seeds, styles[method], method)
         panel.set_ylabel(f'val {score} (%)')
+        panel.set_xlim(left=0)
         legend_below(figure, len(curves))
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 from collections.abc import Mapping
@@ -57,7 +58,7 @@ def role_table(run: WorkDir, curves: Curves) -> tuple[list[str], list[list[str]]
         source = told.get('checkpoint') or (f'as {told["like"]}' if told.get('like') else pretrained)
         learns = 'no' if role in (run.cfg.model.get('frozen') or ()) else ', '.join(told.get('train') or ()) or 'yes'
         name = f'{role} (deployed)' if roles and role == run.deploy else role
-        rows.append([name, network, learns, str(source if roles else run.cfg.get('load_from') or source)])
+        rows.append([name, network, learns, _short(str(source if roles else run.cfg.get('load_from') or source))])
         for by_role in curves.values():
             curve = by_role.get(role)
             best = max(curve, key=lambda point: point[1]) if curve else None
@@ -130,8 +131,13 @@ def _checkpoint(run: WorkDir) -> str:
     if path is None:
         return 'none'
     parts = [f'{key} {meta[key]}' for key in ('epoch', 'iter', 'seed') if meta.get(key) is not None]
-    left_out = [f'role {role} is in {file}' for role, file in (meta.get('left_out') or {}).items()]
+    left_out = [f'role {role} is in {_short(file)}' for role, file in (meta.get('left_out') or {}).items()]
     return '; '.join([f'{path.name} ({", ".join(parts)}, written {meta.get("time", "at an unknown time")})', *left_out])
+
+
+def _short(file: str) -> str:
+    """A path without the way up and down again that a written config has."""
+    return file if '://' in file or ' ' in file else os.path.normpath(file)
 
 
 def _hours(seconds: float) -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmadm.bench.boxes import Boxes
-from mmadm.bench.confusion import chosen, confusion_figures, count_boxes, count_pixels, percentages
+from mmadm.bench.confusion import chosen, confusion_figures, count_boxes, count_pixels, percentages, shown_classes
 from mmadm.bench.styles import FAINT
 from mmadm.bench.tables import summarise
 
@@ -27,6 +27,14 @@ def test_pixels_are_counted_by_true_and_predicted_class():
 def test_rows_are_percent_of_a_class_and_an_absent_one_has_none():
     found = percentages(torch.tensor([[3, 1], [0, 0]]), 'segmentation')
     assert found.ravel().tolist() == pytest.approx([75, 25, math.nan, math.nan], nan_ok=True)
+
+
+def test_classes_that_nobody_sees_are_not_shown():
+    student, teacher = torch.zeros(2, 4, 4, dtype=torch.long)
+    student[0, 0], teacher[0, 3] = 5, 5  # of the first class, which the teacher takes for the last
+    assert shown_classes([student], 4) == [0]
+    assert shown_classes([student, teacher], 4) == [0, 3]
+    assert shown_classes([torch.zeros(2, 2)], 2) == [0, 1]
 
 
 def test_boxes_are_right_mistaken_missed_or_false():

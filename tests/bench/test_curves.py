@@ -22,7 +22,7 @@ def test_a_line_is_the_mean_over_seeds_where_all_of_them_are():
     seeds = [[(10, 1.0), (20, 2.0), (30, 9.0)], [(20, 6.0), (10, 3.0)]]
     figure = learning_figure('student', 'AP', {'student': seeds, 'adm': [[(10, 5.0)]]}, STYLES)
     (panel,) = figure.axes
-    assert panel.get_ylabel() == 'val AP (%)'
+    assert panel.get_ylabel() == 'val AP (%)' and panel.get_xlim()[0] == 0
     assert {line.get_label(): points(line) for line in panel.lines} == {
         'student': [(10, 2.0), (20, 4.0)],
         'adm': [(10, 5.0)],

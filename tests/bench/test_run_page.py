@@ -146,6 +146,15 @@ def test_what_it_cost_is_the_median_of_the_log(resumed):
     assert told['seed'] == '3' and told['last started from'].endswith('iter_2.pth')
 
 
+def test_paths_are_told_without_their_way_up_and_down(resumed, tmp_path):
+    work_dir = shutil.copytree(resumed.work_dir, tmp_path / 'work')
+    run = open_work_dir(work_dir)
+    run.cfg.model.roles.teacher = dict(cfg=run.cfg.model.roles.teacher, checkpoint='/a/b/../teacher.pth')
+    assert [row[3] for row in role_table(run, {})[1]] == ['its initialisation', '/a/teacher.pth']
+    run.cfg.model.roles.teacher.checkpoint = 'https://a/b/../teacher.pth'
+    assert role_table(run, {})[1][1][3] == 'https://a/b/../teacher.pth'
+
+
 def test_detectors_by_epochs_that_were_cut_off(detectors):
     assert detectors.lacking == []
     assert 'not finished: 2 of 4 epochs are logged or saved' in detectors.page
