@@ -13,6 +13,7 @@ import pytest
 import torch
 from golden import golden  # noqa: F401  a fixture for every test
 from mmengine.logging import MMLogger
+from plain_configs import leave_unformatted
 
 torch.set_num_threads(1)
 
@@ -20,6 +21,13 @@ torch.set_num_threads(1)
 @pytest.fixture(scope='session')
 def repo_root() -> Path:
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _unformatted_configs() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        leave_unformatted(patch)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,9 @@
-"""Whole trainings on images that a test writes, in this process or by ``tools/train.py``."""
+"""Whole trainings on images that a test writes, in this process."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from copy import deepcopy
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
@@ -166,14 +164,6 @@ def losses_of(work_dir: Path) -> dict[int, dict[str, float]]:
     entries = [json.loads(line) for line in newest.read_text().splitlines()]
     left_out = ('time', 'data_time', 'memory')
     return {e['step']: {k: v for k, v in e.items() if k not in left_out} for e in entries if 'loss' in e}
-
-
-def start_tool(name: str, log: Path, *arguments: str | Path, **environment: str) -> subprocess.Popen[bytes]:
-    """Start a tool as a user would, with its output in a file: workers of a killed process keep a pipe open."""
-    command = [sys.executable, str(ROOT / 'tools' / name), *map(str, arguments)]
-    env = {**os.environ, **environment, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT / 'tests')}
-    with log.open('wb') as output:
-        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env)
 
 
 def load_tool(name: str) -> ModuleType:

@@ -32,7 +32,7 @@ from mmadm.utils.config import resolve_config
 found = {}
 for name in sys.argv[1:]:
     cfg = train.load_config(train.parse_args(['mmadm::' + name]))
-    found[name] = [str(resolve_config('mmadm::' + name)), str(cfg.work_dir), cfg.pretty_text]
+    found[name] = [str(resolve_config('mmadm::' + name)), str(cfg.work_dir), repr(cfg.to_dict())]
 print(json.dumps(dict(package=mmadm.__path__[0], configs=found)))
 """
 
@@ -129,7 +129,7 @@ def test_an_installed_wheel_finds_its_configs_from_anywhere(site, tmp_path):
         assert work_dir == f'work_dirs/{Path(name).stem}'
         ours = Config.fromfile(ROOT / 'configs' / name)
         ours.launcher, ours.work_dir = 'none', work_dir
-        assert text == ours.pretty_text
+        assert text == repr(ours.to_dict())
 
 
 def test_a_build_replaces_what_an_earlier_one_left(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from small_segmentors import segmentor
 from small_trainings import NAMES, role_config, runner_of, same, stock_config, weights_of
+from warm_processes import spawn_two
 
 from mmadm.utils.errors import ConfigError
 
@@ -216,7 +217,7 @@ def test_arguments_that_mean_nothing_are_refused(data, trained, tmp_path, wrong)
 def test_two_ranks_share_the_images_and_refuse_alike(tmp_path):
     write_colours(tmp_path / 'data')
     untrained(tmp_path / 'untrained.pth')
-    torch.multiprocessing.spawn(refused_rank, args=(tmp_path,), nprocs=2)
+    spawn_two(refused_rank, tmp_path)
     first, second = ((tmp_path / f'rank{rank}.txt').read_text() for rank in range(2))
     assert first == second
     assert LIMITS in first and 'on 6 validation images' in first

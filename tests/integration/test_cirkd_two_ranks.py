@@ -3,12 +3,13 @@
 import pytest
 import torch
 from cirkd_rank_steps import IMAGES, run_rank, trained
+from warm_processes import spawn_two
 
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('cirkd')
-    torch.multiprocessing.spawn(run_rank, args=(folder,), nprocs=2)
+    spawn_two(run_rank, folder)
     return [torch.load(folder / f'rank{rank}.pth') for rank in range(2)]
 
 

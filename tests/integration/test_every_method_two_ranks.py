@@ -8,6 +8,7 @@ import pytest
 import torch
 from rank_steps import METHODS, Tensors, batches, build, joined, registered_methods, run_rank, step, types_of
 from role_outputs import run_roles
+from warm_processes import spawn_two
 
 from mmadm.structures import is_loss
 
@@ -32,7 +33,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope='module')
 def ranks(folder) -> list[Steps]:
     """The steps of both ranks, by method."""
-    torch.multiprocessing.spawn(run_rank, args=(folder,), nprocs=2)
+    spawn_two(run_rank, folder)
     return [torch.load(folder / f'rank{rank}.pth') for rank in range(2)]
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 import torch
-from small_trainings import losses_of, role_config, same, start_tool, weights_of, write_images
+from small_trainings import losses_of, role_config, same, weights_of, write_images
+from warm_processes import start_tool
 
 from mmadm.utils.checkpoint import read_checkpoint
 
@@ -27,20 +28,21 @@ class Runs:
     log: str
 
 
-def finish(process: subprocess.Popen[bytes], log: Path, code: int = 0) -> None:
+def finish(process: ForkServerProcess, log: Path, code: int = 0) -> None:
     """Wait for a training and check how it ended."""
-    assert process.wait(timeout=240) == code, log.read_text()[-3000:]
+    process.join(240)
+    assert process.exitcode == code, log.read_text()[-3000:]
 
 
-def kill_at(flag: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+def kill_at(flag: Path, process: ForkServerProcess, log: Path) -> None:
     """SIGKILL a training once it has reached its halt."""
     deadline = time.monotonic() + 240
     while not flag.exists():
-        assert process.poll() is None, log.read_text()[-3000:]
+        assert process.is_alive(), log.read_text()[-3000:]
         assert time.monotonic() < deadline, log.read_text()[-3000:]
         time.sleep(0.05)
     process.kill()
-    process.wait()
+    process.join()
 
 
 def kill_and_resume(folder: Path, data: Path, persistent: bool, save_interval: int) -> Runs:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_trainings import role_config, runner_of, same, train_rank, weights_of, write_images
+from warm_processes import spawn_two
 
 from mmadm.utils.checkpoint import read_checkpoint
 
@@ -18,7 +19,7 @@ def folder(tmp_path_factory) -> Path:
     write_images(folder / 'data')
     average = dict(type='mmadm.RoleEMAHook')
     runner_of(role_config(folder / 'data', iterations=4), folder / 'single', custom_hooks=[average]).train()
-    torch.multiprocessing.spawn(train_rank, args=(folder,), nprocs=2)
+    spawn_two(train_rank, folder)
     return folder
 
 

@@ -3,12 +3,13 @@
 import pytest
 import torch
 from switokd_rank_steps import CASES, run_rank
+from warm_processes import spawn_two
 
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('switch')
-    torch.multiprocessing.spawn(run_rank, args=(folder,), nprocs=2)
+    spawn_two(run_rank, folder)
     return [torch.load(folder / f'rank{rank}.pth') for rank in range(2)]
 
 

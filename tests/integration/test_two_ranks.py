@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from split_batch_trainings import PARTS, Run, gap, per_role, run, run_rank, sgd
+from warm_processes import spawn_two
 
 OPTIM_WRAPPERS = {
     'plain': sgd(0.05),
@@ -17,7 +18,7 @@ OPTIM_WRAPPERS = {
 def ranks(tmp_path_factory) -> list[dict[str, Run]]:
     """All runs of both ranks: two images each, or twice one."""
     folder = tmp_path_factory.mktemp('two_ranks')
-    torch.multiprocessing.spawn(run_rank, args=(folder, OPTIM_WRAPPERS), nprocs=2)
+    spawn_two(run_rank, folder, OPTIM_WRAPPERS)
     return [torch.load(folder / f'rank{rank}.pth') for rank in range(2)]
 
 
