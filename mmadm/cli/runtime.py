@@ -116,5 +116,7 @@ def add_role_settings(cfg: Config) -> dict[str, Any]:
         What was added.
     """
     settings = role_settings(cfg) if is_distillation(cfg) else {}
+    if 'default_hooks' in settings and cfg.get('default_hooks') is None:
+        cfg.default_hooks = {}
     cfg.merge_from_dict(settings)
     return settings

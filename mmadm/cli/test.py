@@ -37,7 +37,7 @@ def paint_into(cfg: Config, folder: str) -> None:
     Raises:
         ConfigError: If the config has no such hook.
     """
-    hook = cfg.get('default_hooks', {}).get('visualization')
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
     if not hook:
         name = {'mmseg': 'Seg', 'mmdet': 'Det'}.get(cfg.get('default_scope'), 'Seg')
         raise ConfigError(f"--show-dir needs default_hooks.visualization, such as dict(type='{name}VisualizationHook')")

@@ -15,6 +15,7 @@ from mmadm.cli.progress import build_runner, terminal, watched
 from mmadm.cli.runtime import add_role_settings
 from mmadm.utils.checkpoint import RESUMABLE, check_same_tensors, holds_role, newest_checkpoint, read_checkpoint
 from mmadm.utils.cli import add_run_arguments, load_config, one_line_errors, require_writable
+from mmadm.utils.config import drop_empty_hooks
 from mmadm.utils.errors import CheckpointError, ConfigError
 from mmadm.utils.lock import join_ranks, sole_training
 from mmadm.utils.optim_config import type_name
@@ -143,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors():
         cfg = load_config(args)
         added = add_role_settings(cfg)
+        drop_empty_hooks(cfg)  # only now: None says that a guard is not wanted
         if added:
             print(f'mmadm adds what this distillation lacks: {expression(added)}')
         require_writable(cfg.work_dir)

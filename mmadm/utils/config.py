@@ -14,6 +14,8 @@ from mmengine.config import Config, ConfigDict
 from mmadm.utils.errors import ConfigError, cause_of, near_matches, require_dict, require_list
 from mmadm.utils.optim_config import type_name
 
+#: Names in ``default_hooks`` behind which mmengine has a hook of its own
+_OF_MMENGINE = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 _ROLE_KEYS = ('cfg', 'override', 'like', 'checkpoint', 'train', 'inherit', 'task_loss')
 
 
@@ -207,3 +209,14 @@ def _check_keys(where: str, role_cfg: Mapping[str, Any], known: tuple[str, ...] 
 def _plain(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Copy to builtin dicts, so that nothing a builder pops is lost to the user's config."""
     return deepcopy(cfg.to_dict()) if isinstance(cfg, ConfigDict) else deepcopy(dict(cfg))
+
+
+def drop_empty_hooks(cfg: Config) -> None:
+    """Let ``None`` behind any name in ``default_hooks`` mean no hook; mmengine knows that of its own hooks alone.
+
+    Args:
+        cfg: Config; changed.
+    """
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None and name not in _OF_MMENGINE]:
+        del hooks[name]

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mmadm.utils.checkpoint import read_checkpoint
-from mmadm.utils.config import role_cfgs, role_model_cfg
+from mmadm.utils.config import drop_empty_hooks, role_cfgs, role_model_cfg
 from mmadm.utils.errors import CheckpointError, ConfigError, near_matches
 from mmadm.utils.optim_config import role_optimiser, type_name
 from mmadm.utils.weights import read_weights
@@ -182,7 +182,8 @@ def _keep_training(stock: Config, role: str, frozen: bool) -> None:
 
 def _keep_hooks(stock: Config, role: str, model: Mapping[str, Any]) -> None:
     """Turn our hooks into the stock ones that do the same for this role, and drop the others."""
-    defaults = stock.get('default_hooks', {})
+    drop_empty_hooks(stock)
+    defaults = stock.get('default_hooks') or {}
     for name, hook in list(defaults.items()):
         kept = _stock_hook(hook, role, model)
         if kept:

@@ -10,7 +10,8 @@ from small_segmentors import segmentor
 from small_trainings import losses_of, stock_config, write_images
 
 from mmadm.cli import train
-from mmadm.cli.runtime import role_settings
+from mmadm.cli.runtime import add_role_settings, role_settings
+from mmadm.utils.export import role_config
 
 ADDED = dict(
     val_cfg=dict(type='mmadm.RoleValLoop', role_val=True),
@@ -79,6 +80,29 @@ def test_without_a_checkpoint_hook_the_interval_is_the_one_of_mmengine(data):
     cfg = hand_written(data)
     cfg.default_hooks = {}
     assert role_settings(cfg)['default_hooks']['checkpoint'] == dict(type='mmadm.RoleCheckpointHook', interval=1)
+
+
+def test_none_behind_a_name_means_no_hook(data, tmp_path):
+    """mmengine takes None for its own hooks alone, and stops at any other with an assertion without a word."""
+    cfg = hand_written(data)
+    cfg.default_hooks.update(guard=None, visualization=None, timer=None)
+    cfg.dump(tmp_path / 'hand.py')
+    train.main([str(tmp_path / 'hand.py'), '--work-dir', str(tmp_path / 'run')])
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    assert 'NonFiniteGuardHook is not in this config' in log.read_text()
+    run = Config.fromfile(tmp_path / 'run/hand.py')
+    assert set(run.default_hooks) == {'logger', 'checkpoint', 'timer'} and run.default_hooks.timer is None
+    assert set(role_config(run, 'student').default_hooks) == {'logger', 'checkpoint', 'timer'}
+    cfg.work_dir = str(tmp_path / 'run')
+    assert set(role_config(cfg, 'student').default_hooks) == {'logger', 'checkpoint', 'timer'}
+
+
+def test_no_default_hooks_at_all_are_as_none_named(data):
+    cfg = hand_written(data)
+    cfg.default_hooks = None
+    add_role_settings(cfg)
+    assert cfg.default_hooks.guard.type == 'mmadm.NonFiniteGuardHook'
+    assert cfg.default_hooks.checkpoint == dict(type='mmadm.RoleCheckpointHook', interval=1)
 
 
 def test_a_stock_model_is_left_alone(data, tmp_path, capsys):
