@@ -151,13 +151,18 @@ def compare(whole: Path, work_dir: Path) -> Iterator[str]:
 class Campaign:
     """Runs rounds and keeps what they found."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.config = folder, write_config(folder)
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.config, self.seed = folder, write_config(folder), seed
         write_images(folder / 'data')
         self.found: dict[str, dict[str, Any]] = {}
         self.whole = folder / 'whole'
         ended = train_in(self.config, self.whole, folder / 'whole.log')
         assert ended.code == 0, ended.output[-3000:]
+
+    def write(self) -> None:
+        """Write the report, as far as it goes."""
+        OUT.parent.mkdir(parents=True, exist_ok=True)
+        OUT.write_text(json.dumps(dict(seed=self.seed, **self.found), indent=1) + '\n')
 
     def round(self, kind: str, what: str, first: Ended, work_dir: Path, resume: Callable[[], Ended] | None) -> None:
         """Judge how a training ended, and resume it where there is room again."""
@@ -179,6 +184,7 @@ class Campaign:
             else:
                 wrong += compare(self.whole, work_dir)
         entry['faults'] += [f'{what}: {one}'.replace(str(self.folder), '') for one in wrong]
+        self.write()
         console.print(f'{kind}, {what}: code {first.code}; {wrong}', markup=False, soft_wrap=True)
 
     def small_disks(self, kind: str, options: list[str], room: str) -> None:
@@ -244,6 +250,7 @@ class Campaign:
                 entry['sentences'][f'{name}: {ended.sentence}'.replace(str(self.folder), '')] = 1
                 entry['faults'] += [f'{name}: {one}' for one in wrong]
                 console.print(f'{name}: code {ended.code}; {wrong}', markup=False, soft_wrap=True)
+        self.write()
         Path('/dev/shm/mmadm_full_disk.pth').unlink(missing_ok=True)
 
 
@@ -264,7 +271,7 @@ def main() -> int:
     args = parser.parse_args()
     draw = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as name:
-        campaign = Campaign(Path(name))
+        campaign = Campaign(Path(name), args.seed)
         sizes = [file.stat().st_size for file in campaign.whole.glob('*.pth')]
         campaign.limited_files([draw.randrange(500, max(sizes)) for _ in range(max(args.rounds // 4, 1))])
         if can_mount(Path(name)):
@@ -282,8 +289,6 @@ def main() -> int:
             campaign.tools()
         else:
             console.print('This process may not mount: only the limit on the size of files was tried.')
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(dict(seed=args.seed, **campaign.found), indent=1) + '\n')
     return int(any(entry['faults'] for entry in campaign.found.values()))
 
 
