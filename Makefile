@@ -26,7 +26,7 @@ help:
 	@echo 'make demo     distil a small network on generated streets: a table and a picture in minutes'
 	@echo 'make demo FULL=1  more methods and detectors, too: a report in half an hour'
 	@echo 'make test     run the tests'
-	@echo 'make extras   put MMPretrain and timm into .extras, for the tests that need them'
+	@echo 'make extras   put MMPretrain, timm and OpenMIM into .extras, for the tests that need them'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make install  install what is missing and mmadm itself (editable)'
 	@echo 'make campaign kill trainings and ranks, fill disks, spoil configs, data and files (an hour)'
@@ -48,7 +48,7 @@ demo: install
 demo-teacher: $(PY)
 	$(PY) -m mmadm.demo.teacher_command
 
-# the tests of classifiers and foundation models are skipped without it
+# the tests of classifiers, of foundation models and of `mim train` are skipped without it
 extras: .extras
 .extras: tests/extras.txt | $(PY)
 	$(PY) -m pip install -q --no-deps --upgrade --target $@ -r $< && touch $@

@@ -14,8 +14,10 @@ from pathlib import Path
 from runpy import run_path
 from zipfile import ZipFile
 
+import extras
 import pytest
 from mmengine.config import Config
+from small_trainings import role_config, write_images
 
 from mmadm.utils.config import resolve_config
 from mmadm.utils.errors import ConfigError
@@ -94,7 +96,9 @@ def site(wheel, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('env')
     venv.create(folder)
     install = [sys.executable, '-m', 'pip', '--python', str(folder / 'bin/python'), 'install', '-q', '--no-deps']
-    done = subprocess.run([*install, '--no-index', str(wheel)], capture_output=True, text=True)
+    # nothing of a checkout counts as installed
+    env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+    done = subprocess.run([*install, '--no-index', str(wheel)], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     (site,) = folder.glob('lib/python*/site-packages')
     # a path file in a folder that a path file names is not read: no editable mmadm comes in
@@ -102,10 +106,10 @@ def site(wheel, tmp_path_factory) -> Path:
     return site
 
 
-def run(site: Path, folder: Path, *words: str) -> str:
+def run(site: Path, folder: Path, *words: str, **environment: str) -> str:
     """Start a program of the environment in a folder, without a checkout in sight; returns what it printed."""
     words = (str(site.parents[2] / 'bin' / words[0]), *words[1:])
-    env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'} | {'COLUMNS': '200'}
+    env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'} | {'COLUMNS': '200', **environment}
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -130,6 +134,19 @@ def test_an_installed_wheel_finds_its_configs_from_anywhere(site, tmp_path):
         ours = Config.fromfile(ROOT / 'configs' / name)
         ours.launcher, ours.work_dir = 'none', work_dir
         assert text == repr(ours.to_dict())
+
+
+def test_mim_trains_with_an_installed_wheel(site, tmp_path):
+    extras.use('mim')
+    (tmp_path / 'mim').mkdir()
+    for entry in extras.FOLDER.glob('*'):
+        if not entry.name.startswith('torchvision'):  # mmengine imports it, and it may be one for GPUs
+            (tmp_path / 'mim' / entry.name).symlink_to(entry)
+    role_config(write_images(tmp_path / 'data'), iterations=2).dump(tmp_path / 'mine.py')
+    words = ['-m', 'mim', 'train', 'mmadm', 'mine.py', '--work-dir', 'work']
+    told = run(site, tmp_path, 'python', '-W', 'ignore', *words, PYTHONPATH=str(tmp_path / 'mim'))
+    assert f'{site}/mmadm/.mim/tools/train.py mine.py' in told and 'Training finished successfully' in told
+    assert (tmp_path / 'work/iter_2_student.pth').is_file()
 
 
 def test_a_build_replaces_what_an_earlier_one_left(tmp_path, monkeypatch):
