@@ -171,10 +171,11 @@ class Adapter(ABC):
 
     def _dry_run(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         """Read taps on a small blank image; on a larger one if that is too small for a network, or its size fixed."""
-        own, failed = _own_size(model), None
-        for shape in [own] if self._outgrew else [size, own]:
+        failed: Exception | None = None
+        for fallback in (True,) if self._outgrew else (False, True):
+            own = self._own_size(model) if fallback else size
             try:
-                return self._probe(model, shape, taps)
+                return self._probe(model, own, taps)
             except ConfigError:
                 raise
             except Exception as error:  # networks fail in many ways; the larger image shows if the size is to blame
@@ -195,6 +196,12 @@ class Adapter(ABC):
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         found = self.features(model, blank_image(model, size), taps, blank_samples(1, size))
         return replace(found, truth=no_objects())
+
+    def _own_size(self, model: Any) -> tuple[int, int]:
+        """Height and width of the images that a network is trained on, else made for, else large enough for any."""
+        stated = model.data_preprocessor, getattr(model, 'backbone', None)
+        size = getattr(stated[0], 'size', None) or getattr(stated[1], 'img_size', None) or LARGE_SIZE
+        return (size, size) if isinstance(size, int) else tuple(size)
 
     @abstractmethod
     def _lacks(self, model: nn.Module, tap: str) -> str:
@@ -259,13 +266,6 @@ def batch_area(inputs: Tensor, data_samples: Sequence[Any]) -> BatchArea:
     shapes = [getattr(sample, 'img_shape', padded)[:2] for sample in data_samples]
     inside = tuple((min(rows, height), min(columns, width)) for rows, columns in shapes)
     return BatchArea(padded, inside or (padded,) * inputs.shape[0])
-
-
-def _own_size(model: Any) -> tuple[int, int]:
-    """Height and width of the images that a network is trained on, else made for, else large enough for any."""
-    stated = getattr(model.data_preprocessor, 'size', None), getattr(getattr(model, 'backbone', 0), 'img_size', None)
-    size = next(filter(None, stated), LARGE_SIZE)
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def has_module(model: nn.Module, path: str) -> bool:

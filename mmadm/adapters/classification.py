@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmadm.adapters.base import Adapter
+from mmadm.adapters.base import LARGE_SIZE, Adapter
+from mmadm.adapters.blank_image import blank_image
 from mmadm.adapters.taps import Reading, tapped
 from mmadm.registry import ADAPTERS
 from mmadm.structures import GroundTruth, Kind, RoleOutput, Tap
@@ -22,6 +23,8 @@ from mmadm.utils.versions import require
 @ADAPTERS.register_module()
 class ClassificationAdapter(Adapter):
     """Runs a stock ``ImageClassifier``: ``logits`` is (N, K), ``feats`` what the backbone puts out, before pooling.
+
+    Networks for re-identification (``BaseReID`` of MMDetection) put out a vector of each picture at ``head`` instead.
 
     Args:
         name: The role's name, for error messages.
@@ -38,7 +41,9 @@ class ClassificationAdapter(Adapter):
         head = _head(model)
         kind = Kind.SIGMOID_SCORES if _scores_by_sigmoid(head) else Kind.SOFTMAX_SCORES
         named = {'feats': Reading(('backbone',))}
-        if head is not None and 'target' not in signature(head.forward).parameters:  # ArcFace adds a margin there
+        # ArcFace adds a margin in `target`; the classes of LinearReIDHead are for its loss alone
+        scores = head is not None and 'target' not in signature(head.forward).parameters
+        if scores and type(head).__name__ != 'LinearReIDHead':
             named['logits'] = Reading(('head',), _scores, kind)
         super().__init__(name, named)
 
@@ -48,13 +53,25 @@ class ClassificationAdapter(Adapter):
         kinds = {f'{kind.__module__}.{kind.__name__}' for kind in type(model).__mro__}
         return 'mmpretrain.models.classifiers.image.ImageClassifier' in kinds
 
+    def loss(self, model: nn.Module, inputs: Tensor, data_samples: list[Any], taps: Sequence[Tap]) -> RoleOutput:
+        """Run the stock training forward pass; see :meth:`Adapter.loss`."""
+        return super().loss(model, *_one_by_one(inputs, data_samples), taps)
+
+    def features(
+        self, model: nn.Module, inputs: Tensor, taps: Sequence[Tap], data_samples: list[Any] | None = None
+    ) -> RoleOutput:
+        """Run only as much as the taps need; see :meth:`Adapter.features`."""
+        inputs, data_samples = _one_by_one(inputs, data_samples)
+        return super().features(model, inputs, taps, data_samples)
+
     def truth(self, model: nn.Module, data_samples: list[Any]) -> GroundTruth:
         """The class of each image; of images that were mixed the one with the larger share."""
         if all('gt_score' in sample for sample in data_samples):
             scores = torch.stack([sample.gt_score for sample in data_samples])
             several = 'logits' in self._named and self._named['logits'].kind is Kind.SIGMOID_SCORES
             return GroundTruth(image_labels=scores > 0.5 if several else scores.argmax(dim=1))
-        labels = [sample.get('gt_label') for sample in data_samples]
+        found = [sample.get('gt_label') for sample in data_samples]
+        labels = [getattr(label, 'label', label) for label in found]  # in re-identification it is in a LabelData
         known = all(label is not None and label.numel() == 1 for label in labels)
         return GroundTruth(image_labels=torch.cat(labels) if known else None)
 
@@ -82,6 +99,17 @@ class ClassificationAdapter(Adapter):
         found = super()._probe(model, size, taps)
         return replace(found, truth=GroundTruth(image_labels=torch.zeros(1, dtype=torch.long)))
 
+    def _own_size(self, model: Any) -> tuple[int, int]:
+        """The size that a network is made for; a pooling of fixed size, as in re-identification, says it, too."""
+        kernel = getattr(getattr(getattr(model, 'neck', None), 'gap', None), 'kernel_size', None)
+        if kernel is None:
+            return super()._own_size(model)
+        side = LARGE_SIZE
+        with torch.no_grad():
+            cells = model.backbone(blank_image(model, (side, side)))[-1].shape[2]
+        rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
+        return rows * side // cells, columns * side // cells
+
     def _lacks(self, model: nn.Module, tap: str) -> str:
         if tap == 'boxes':
             return 'a classifier has no tap `boxes`; tap `logits`, `feats` or a module path.'
@@ -90,6 +118,17 @@ class ClassificationAdapter(Adapter):
     def _run_heads(self, model: nn.Module, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
         if 'head' in parts:
             _head(model)(features)
+
+
+def _one_by_one(inputs: Tensor, data_samples: Any) -> tuple[Tensor, Any]:
+    """Pictures (N, C, H, W) of a batch for re-identification, which is (1, N, C, H, W) with one sample of N labels."""
+    if inputs.dim() != 5:
+        return inputs, data_samples
+    samples = [type(data_samples[0])() for _ in inputs[0]] if data_samples else data_samples
+    if data_samples and 'gt_label' in data_samples[0]:  # a frozen role sees none
+        for sample, label in zip(samples, data_samples[0].gt_label.label, strict=True):
+            sample.set_gt_label(label)
+    return inputs[0], samples
 
 
 class _Pooled(nn.Module):
