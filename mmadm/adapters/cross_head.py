@@ -19,50 +19,11 @@ _LAYERS = {
 }
 
 
-def cross_head(
-    head: Any, start: int, classification: Sequence[Tensor], regression: Sequence[Tensor]
-) -> tuple[list[Tensor], ...]:
-    """Pass features through the convolutions of a head from one on, and through its output layers.
+def known_head(head: Any) -> CrossHead | None:
+    """How CrossKD passes features through a head from one convolution on; None if its layers are not a stock one's.
 
     The gradient runs towards the features; weights get one unless they are frozen. In eval no buffer moves.
-
-    Args:
-        head: A stock head of RetinaNet, FCOS, ATSS or GFL.
-        start: Number of convolutions of each branch that are left out.
-        classification: What enters the others of the branch of classes, (N, C, h, w) of each level.
-        regression: The same of the branch of boxes.
-
-    Returns:
-        Class scores and box maps of each level, of ATSS centerness too, as the head puts them out in training.
-
-    Raises:
-        ValueError: If the head is another one.
     """
-    return cross_scores(head, start, classification), *cross_boxes(head, start, regression)
-
-
-def cross_scores(head: Any, start: int, features: Sequence[Tensor]) -> list[Tensor]:
-    """Class scores alone; see :func:`cross_head`."""
-    predict = getattr(head, _layers(head)[0])
-    return [predict(_through(head.cls_convs[start:], feature)) for feature in features]
-
-
-def cross_boxes(head: Any, start: int, features: Sequence[Tensor]) -> tuple[list[Tensor], ...]:
-    """Box maps, of ATSS centerness too; see :func:`cross_head`."""
-    _, box_layer, centerness_layer = _layers(head)
-    features = [_through(head.reg_convs[start:], feature) for feature in features]
-    boxes = [getattr(head, box_layer)(feature) for feature in features]
-    if hasattr(head, 'scales'):
-        boxes = [scale(level).float() for scale, level in zip(head.scales, boxes, strict=True)]
-    if hasattr(head, 'norm_on_bbox'):  # FCOS; distances in strides, where these are normalised
-        boxes = [level.clamp(min=0) if head.norm_on_bbox else level.exp() for level in boxes]
-    if centerness_layer is None:
-        return (boxes,)
-    return boxes, [getattr(head, centerness_layer)(feature) for feature in features]
-
-
-def known_head(head: Any) -> CrossHead | None:
-    """What CrossKD has to know of a head; None if its layers are not those of a stock one."""
     name = _stock_name(head)
     if name is None:
         return None
@@ -72,21 +33,29 @@ def known_head(head: Any) -> CrossHead | None:
     return CrossHead(
         name,
         list(zip(*widths, strict=False)),
-        partial(_tap_scores, head),
-        partial(_tap_boxes, head),
+        partial(_scores, head, scores),
+        partial(_boxes, head, boxes, centerness),
         None if centerness is None else f'bbox_head.{centerness}',
     )
 
 
-def _tap_scores(head: Any, start: int, features: Sequence[Tensor]) -> list[Tensor]:
-    return [_in_batch(scores, head.cls_out_channels) for scores in cross_scores(head, start, features)]
+def _scores(head: Any, layer: str, start: int, features: Sequence[Tensor]) -> list[Tensor]:
+    predict = getattr(head, layer)
+    return [_in_batch(predict(_through(head.cls_convs[start:], level)), head.cls_out_channels) for level in features]
 
 
-def _tap_boxes(head: Any, start: int, features: Sequence[Tensor]) -> tuple[list[Tensor], ...]:
-    boxes, *rest = cross_boxes(head, start, features)
+def _boxes(
+    head: Any, layer: str, centerness: str | None, start: int, features: Sequence[Tensor]
+) -> tuple[list[Tensor], ...]:
+    features = [_through(head.reg_convs[start:], level) for level in features]
+    boxes = [getattr(head, layer)(level) for level in features]
+    if hasattr(head, 'scales'):
+        boxes = [scale(level).float() for scale, level in zip(head.scales, boxes, strict=True)]
+    if hasattr(head, 'norm_on_bbox'):  # FCOS; distances in strides, where these are normalised
+        boxes = [level.clamp(min=0) if head.norm_on_bbox else level.exp() for level in boxes]
     if hasattr(head, 'integral'):
         boxes = [_in_batch(level, head.reg_max + 1) for level in boxes]
-    return boxes, *rest
+    return (boxes,) if centerness is None else (boxes, [getattr(head, centerness)(level) for level in features])
 
 
 def _in_batch(values: Tensor, channels: int) -> Tensor:
@@ -98,13 +67,6 @@ def _through(convs: Iterable[Any], feature: Tensor) -> Tensor:
     for conv in convs:
         feature = conv(feature)
     return feature
-
-
-def _layers(head: Any) -> tuple[str, str, str | None]:
-    name = _stock_name(head)
-    if name is None:
-        raise ValueError(f'cross_head: {type(head).__name__} is none of {", ".join(_LAYERS)}')
-    return _LAYERS[name]
 
 
 def _stock_name(head: Any) -> str | None:
