@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from unittest import mock
 
@@ -46,6 +47,13 @@ class Ended:
         return f'code {self.code}: ' + ' | '.join(line for line in lines[-3:] if line.strip())[:600]
 
 
+def start(work: Callable[[], object], log: Path) -> ForkProcess:
+    """Begin some work in a process of its own, with its output in a file."""
+    process = multiprocessing.get_context('fork').Process(target=_child, args=(work, log))
+    process.start()
+    return process
+
+
 def run(work: Callable[[], object], log: Path, limit: float) -> Ended:
     """Do some work in a process of its own; whatever it started is killed at the end.
 
@@ -54,8 +62,7 @@ def run(work: Callable[[], object], log: Path, limit: float) -> Ended:
         log: File for its output.
         limit: Seconds.
     """
-    process = multiprocessing.get_context('fork').Process(target=_child, args=(work, log))
-    process.start()
+    process = start(work, log)
     process.join(limit)
     hung = process.is_alive()
     try:

@@ -1,7 +1,7 @@
 """Kill one training twenty times at random moments, resume it each time, and compare it with one that was never killed.
 
 An online pair with an optimiser for each role, an average of the student's weights and bfloat16. Moments lie anywhere
-after the first checkpoint: also while a checkpoint is written, in validation, while the best is replaced.
+after something new was saved, and in turn while a checkpoint is written, in validation, and while the best is replaced.
 ``python tests/campaigns/kill_and_resume.py --kills 20`` writes ``benchmarks/campaigns/kill_and_resume.json``.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from functools import partial
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import torch
@@ -24,13 +25,18 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
+import forked  # noqa: E402
+import mmseg.apis  # noqa: E402, F401  before the fork
 from small_trainings import role_config, write_images  # noqa: E402
 
+from mmadm.cli import train  # noqa: E402
 from mmadm.utils.checkpoint import read_checkpoint  # noqa: E402
 from mmadm.utils.errors import CheckpointError  # noqa: E402
 
 OUT = ROOT / 'benchmarks' / 'campaigns' / 'kill_and_resume.json'
-ITERATIONS, INTERVAL = 80, 2
+ITERATIONS, INTERVAL = 120, 2
+#: Moments in turn, and the seconds after which any is right
+KINDS, PATIENCE = ('anywhere', 'writing', 'validation', 'best'), 5
 console = Console()
 
 
@@ -45,21 +51,10 @@ def write_config(folder: Path) -> Path:
     return path
 
 
-def start(path: Path, work_dir: Path) -> subprocess.Popen[bytes]:
+def start(path: Path, work_dir: Path) -> ForkProcess:
     """Train, going on from the newest checkpoint if there is one."""
-    command = [
-        sys.executable,
-        str(ROOT / 'tools/train.py'),
-        str(path),
-        '--work-dir',
-        str(work_dir),
-        '--amp',
-        '--resume',
-    ]
-    with (work_dir.parent / f'{work_dir.name}.log').open('ab') as log:
-        return subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=dict(os.environ, PYTHONPATH=str(ROOT))
-        )
+    words = [str(path), '--work-dir', str(work_dir), '--amp', '--resume']
+    return forked.start(partial(train.main, words), work_dir.with_suffix('.log'))
 
 
 def unreadable(work_dir: Path) -> list[str]:
@@ -73,26 +68,44 @@ def unreadable(work_dir: Path) -> list[str]:
     return wrong
 
 
-def killed_run(path: Path, work_dir: Path, kills: int, draw: random.Random) -> tuple[int, list[str]]:
-    """Train with kills; returns how often it was killed and the files that could not be read."""
-    done, wrong = 0, []
+def moment(kind: str, work_dir: Path, draw: random.Random) -> bool:
+    """Whether it is the moment to kill a training."""
+    if kind == 'anywhere':
+        time.sleep(draw.uniform(0, 0.6))
+        return True
+    if kind == 'validation':
+        lines = work_dir.with_suffix('.log').read_text(errors='replace').strip().splitlines()
+        return bool(lines) and 'Iter(val)' in lines[-1]
+    time.sleep(0.0005)
+    return any(work_dir.glob(f'{"best" if kind == "best" else "iter"}_*.tmp'))
+
+
+def killed_run(path: Path, work_dir: Path, kills: int, draw: random.Random) -> tuple[Counter[str], list[str]]:
+    """Train with kills; returns when it was killed how often, and the files that could not be read."""
+    done: Counter[str] = Counter()
+    wrong: list[str] = []
     while True:
         process, before = start(path, work_dir), len(list(work_dir.glob('iter_*.pth')))
         newest = max((file.stat().st_mtime for file in work_dir.glob('iter_*.pth')), default=0.0)
-        if done < kills:
+        if done.total() < kills:
             # not before it has saved something new, so that it gets on
-            while process.poll() is None and not any(
+            while process.is_alive() and not any(
                 file.stat().st_mtime > newest for file in work_dir.glob('iter_*.pth') if file.exists()
             ):
                 time.sleep(0.02)
-            time.sleep(draw.uniform(0, 0.6))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                done += 1
-        if process.wait() == 0:
+            kind, deadline = KINDS[done.total() % len(KINDS)], time.monotonic() + PATIENCE
+            while process.is_alive() and not moment(kind, work_dir, draw):
+                if time.monotonic() > deadline:
+                    kind = 'anywhere'
+            if process.is_alive():
+                process.kill()
+                done[kind] += 1
+        process.join()
+        if process.exitcode == 0:
             return done, wrong
+        assert process.exitcode == -signal.SIGKILL, work_dir.with_suffix('.log').read_text()[-2000:]
         wrong += unreadable(work_dir)
-        console.print(f'kill {done}: {before} checkpoints before, {len(wrong)} unreadable')
+        console.print(f'kill {done.total()}: {before} checkpoints before, {len(wrong)} unreadable')
 
 
 def main() -> int:
@@ -107,7 +120,9 @@ def main() -> int:
         path = write_config(folder)
         for work_dir in ('whole', 'killed'):
             (folder / work_dir).mkdir()
-        assert start(path, folder / 'whole').wait() == 0, (folder / 'whole.log').read_text()[-2000:]
+        process = start(path, folder / 'whole')
+        process.join()
+        assert process.exitcode == 0, (folder / 'whole.log').read_text()[-2000:]
         kills, wrong = killed_run(path, folder / 'killed', args.kills, random.Random(args.seed))
         states = [read_checkpoint(folder / d / f'iter_{ITERATIONS}.pth') for d in ('whole', 'killed')]
         whole, killed = (state['state_dict'] for state in states)
@@ -116,11 +131,19 @@ def main() -> int:
             sorted(f.name for f in (folder / d).glob('*') if f.suffix in ('.pth', '.tmp')) for d in ('whole', 'killed')
         ]
     stray = sorted(set(files[1]) - set(files[0]))
-    found = dict(kills=kills, unreadable=wrong, tensors=len(whole), differ=differ, files=files[0], stray=stray)
+    found = dict(
+        kills=kills.total(),
+        moments=dict(kills),
+        unreadable=wrong,
+        tensors=len(whole),
+        differ=differ,
+        files=files[0],
+        stray=stray,
+    )
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(found, indent=1) + '\n')
     console.print(found)
-    return int(bool(wrong or differ or found['stray'] or kills < args.kills))
+    return int(bool(wrong or differ or found['stray'] or kills.total() < args.kills))
 
 
 if __name__ == '__main__':
