@@ -13,6 +13,8 @@ from plain_configs import leave_unformatted
 from small_trainings import ROOT
 from torch.multiprocessing import start_processes
 
+from mmadm.bench.jobs import Launcher, RunFailedError, failure
+from mmadm.bench.records import Record
 from mmadm.bench.warm_start import PARTS, TOOLBOXES, run_script
 
 _CONTEXT = multiprocessing.get_context('forkserver')
@@ -36,3 +38,15 @@ def _be_tool(words: list[str], log: str, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     leave_unformatted(pytest.MonkeyPatch())
     raise SystemExit(run_script(words, log)[0])
+
+
+class ForkingLauncher(Launcher):
+    """Starts runs by :func:`start_tool`, and does not measure them."""
+
+    def _call(self, script: str, arguments: list[str | Path], log: Path) -> Record:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        process = start_tool(script, log, *arguments, **self.environment)
+        process.join()
+        if process.exitcode != 0:
+            raise RunFailedError(failure(script, process.exitcode, log))
+        return {'memory': 1.0, 'seconds': 1.0}

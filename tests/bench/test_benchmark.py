@@ -49,7 +49,7 @@ def bench(tmp_path_factory):
 
     SUITES['tiny'] = {name: str(folder / f'{name}.py') for name in configs}
     NOTES['tiny'] = ('A tiny <suite>', 'Nothing is learned here.')
-    code = main(['run', 'tiny', '--out', str(out), '--jobs', '2'])
+    code = main(['run', 'tiny', '--out', str(out), '--jobs', '2', '--warm'])
     records = {r['method']: r for r in map(json.loads, (out / 'results.jsonl').read_text().splitlines())}
     return SimpleNamespace(out=out, code=code, records=records)
 

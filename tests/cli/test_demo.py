@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from small_trainings import ROOT
+from warm_processes import ForkingLauncher
 
 from mmadm.bench.finished_runs import open_run
 from mmadm.bench.records import read_json_lines
@@ -33,6 +34,7 @@ def run(work_dir: Path, *words: str) -> int:
 def few_streets():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, 'IMAGES', {'train': 2, 'val': 2})
+        patch.setattr(demo, 'Launcher', ForkingLauncher)
         patch.setenv('MMADM_DATA', 'set by the demo')
         patch.setenv('COLUMNS', '120')
         yield
