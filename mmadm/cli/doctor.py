@@ -23,6 +23,7 @@ from mmadm.cli.trial import build_model
 from mmadm.utils.cli import one_line_errors
 from mmadm.utils.config import resolve_config
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.memory import free_on_host
 from mmadm.utils.versions import SUPPORTED
 from mmadm.version import __version__
 
@@ -73,12 +74,9 @@ def installation() -> Iterator[tuple[str, str, bool]]:
         try:
             version = import_module(name).__version__
         except Exception as error:  # of a package that is there and broken, too
-            # a toolbox may be left out
-            yield (
-                name,
-                f'not usable: {type(error).__name__}: {error}',
-                name in OPTIONAL and _is_missing(error),
-            )
+            left_out = name in OPTIONAL and _is_missing(error)
+            found = 'not installed, may be left out' if left_out else f'not usable: {type(error).__name__}: {error}'
+            yield name, found, left_out
             continue
         fits = Version(oldest) <= Version(version) < Version(below)
         yield name, version if fits else f'{version}, but mmadm needs {oldest} up to below {below}', fits
@@ -88,7 +86,8 @@ def installation() -> Iterator[tuple[str, str, bool]]:
         yield 'GPU', f'{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free', True
     else:
         yield 'GPU', 'none: training runs on the CPU', True
-    yield 'processors, free memory', f'{os.cpu_count()}, {_free_memory()}', True
+    free = free_on_host()
+    yield 'processors, free memory', f'{os.cpu_count()}, {f"{free / 2**30:.1f} GiB" if free else "unknown"}', True
     yield 'free disk here', f'{shutil.disk_usage(".").free / 2**30:.1f} GiB', True
 
 
@@ -144,12 +143,6 @@ def _operators() -> tuple[str, bool]:
 
 def _is_missing(error: Exception) -> bool:
     return isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL
-
-
-def _free_memory() -> str:
-    if not hasattr(os, 'sysconf') or 'SC_AVPHYS_PAGES' not in os.sysconf_names:
-        return 'unknown'
-    return f'{os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30:.1f} GiB'
 
 
 def _leaves(settings: dict) -> Iterator[str]:

@@ -98,8 +98,8 @@ def make_plan(
         ConfigError: If method, task, classes or teacher do not fit together.
     """
     known = find_method(method)
-    frozen = _teaching(method, known, teacher, frozen, trained)
     recipe = _recipe(method, known, student)
+    frozen = _teaching(method, known, teacher, frozen, trained)
     overrides, notes = {}, []
     wanted = classes or class_count(student.model)
     for role, network in (('student', student), ('teacher', teacher)):

@@ -11,12 +11,13 @@ import torch
 
 def free_bytes() -> int | None:
     """Bytes that are free on the host or, if that is less, on the current GPU; None where the system does not tell."""
-    host = _on_host()
+    host = free_on_host()
     gpu = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else None
     return min((known for known in (host, gpu) if known is not None), default=None)
 
 
-def _on_host() -> int | None:
+def free_on_host() -> int | None:
+    """Bytes that the host has free; None where the system does not tell."""
     table = Path('/proc/meminfo')
     if table.is_file():
         # unlike what is quite unused, it counts what the system would give up

@@ -82,7 +82,7 @@ def _child(work: Callable[[], object], log: Path) -> None:
     cv2.setNumThreads(0)
     code = 0
     # mmengine lays out the text of the config anew at each save, which takes longer than these trainings
-    as_it_is = mock.patch('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
+    as_it_is = mock.patch('mmengine.config.config.FormatCode', lambda text, **_: (text, True), create=True)
     try:
         with as_it_is:
             work()

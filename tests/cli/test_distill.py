@@ -207,6 +207,7 @@ def test_a_training_is_started_as_asked(here, monkeypatch):
     [
         (['--method', 'cdw'], "--method='cdw': unknown; did you mean 'cwd'"),
         (['--method', 'kd'], 'give --teacher-checkpoint FILE, or --no-frozen to train it at the same time'),
+        (['--method', 'fgd'], '--method=fgd is not for EncoderDecoder; what fits: adm, dml,'),
         (['--method', 'kd', '--frozen'], 'a frozen teacher needs trained weights; give --teacher-checkpoint FILE'),
         (['--method', 'dml', '--frozen'], 'its teacher learns; methods for --frozen are adm, kd,'),
         (['--method', 'ffsd'], 'has no teacher, only copies of STUDENT'),

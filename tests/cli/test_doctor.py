@@ -27,6 +27,14 @@ def test_an_installation_that_works(capsys):
     assert all(name in out for name in ('mmengine', 'mmseg', 'mmdet', 'torch')) and 'NO' not in out
 
 
+def test_a_toolbox_that_is_left_out_is_no_fault_and_free_memory_counts_what_can_be_freed(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'mmpretrain', None)
+    monkeypatch.setattr(doctor, 'free_on_host', lambda: 3 * 2**30)
+    rows = {name: (found, fits) for name, found, fits in doctor.installation()}
+    assert rows['mmpretrain'] == ('not installed, may be left out', True)
+    assert rows['processors, free memory'][0].endswith(', 3.0 GiB')
+
+
 def test_a_version_that_does_not_fit_is_said_and_is_the_exit_code(capsys, monkeypatch):
     monkeypatch.setattr(doctor, 'console', Console(width=200))
     monkeypatch.setattr(doctor, 'SUPPORTED', {'mmengine': ('99.0', '100.0'), 'mmseg': ('1.0', '2.0')})
