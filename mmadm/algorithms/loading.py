@@ -196,7 +196,10 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _complete(model: Any, state: MutableMapping[str, Tensor], prefix: str, *_: Any) -> None:
-    """Before a state dict is loaded: add what it rightly lacks, so that the rest can be loaded strictly."""
+    """Before a state dict is loaded: add what it rightly lacks, so that the rest can be loaded strictly.
+
+    Vectors alone are no checkpoint but what a hook loads, such as the norms that SyncNormHook averages over ranks.
+    """
     own = model.state_dict(prefix=prefix)
     mine = [key for key in state if key.startswith(prefix)]
     if mine and not any(key in own for key in mine):
@@ -209,7 +212,7 @@ def _complete(model: Any, state: MutableMapping[str, Tensor], prefix: str, *_: A
         if given and role.from_file:
             role.from_file = all(torch.equal(state[key].to(theirs[key].device), theirs[key]) for key in given)
         elif mine and not given:
-            if not role.loaded:
+            if not role.loaded and any(state[key].dim() > 1 for key in mine):
                 raise CheckpointError(
                     f'the checkpoint does not hold frozen role {name!r}, and nor does the config name its file: set '
                     f'model.roles.{name}.checkpoint'

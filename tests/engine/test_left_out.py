@@ -170,6 +170,17 @@ def test_resuming_without_the_teacher_anywhere_is_one_sentence(folder, tmp_path,
         trained(cfg, tmp_path, resume=True, load_from=str(folder / 'work/iter_4.pth'))
 
 
+def test_a_hook_may_load_a_part_of_the_weights():
+    """As SyncNormHook does with the batch norms of all roles, where a frozen one has none."""
+    roles = dict(student=segmentor(4), teacher=segmentor(8, norm='GN'))
+    model = build(dict(type='mmadm.Distillation', roles=roles, frozen=['teacher']))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    norm = model.roles.student.backbone.bn1
+    model.load_state_dict({'roles.student.backbone.bn1.running_mean': norm.running_mean + 1}, strict=False)
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {'roles.student.backbone.bn1.running_mean'}
+
+
 def test_export_and_test_take_the_teacher_from_its_file(folder, tmp_path, capsys):
     full = folder / 'work/iter_4.pth'
     export.main(
