@@ -20,6 +20,7 @@ from mmadm.adapters.instance_masks import (
     scores_masks,
     with_classes,
 )
+from mmadm.adapters.rotated import of_one_kind, whole_image
 from mmadm.adapters.taps import Reading, tapped
 from mmadm.adapters.trident import image_of, tested_branch
 from mmadm.registry import ADAPTERS
@@ -81,7 +82,7 @@ class TwoStageAdapter(Adapter):
         with tapped(model, {**self._readings(model, taps), **inner, **positive}) as collected:
             losses = model(inputs, data_samples, mode='loss')
         maps, sampled = tested_branch(model, collected.pop(levels), len(inputs)), collected.pop(regions)
-        rois = sampled[0] if sampled else maps[0].new_zeros(0, 5)
+        rois = sampled[0] if sampled else maps[0].new_zeros(0, len(whole_image(model.roi_head, (0, 0))))
         found_positive = [collected.pop(tap) for tap in positive]
         mask_rois = with_classes(found_positive, self._head(model).num_classes, maps[0]) if masks else None
         if not sampled:  # a cascade ends its loss at a stage that gets no region
@@ -119,7 +120,8 @@ class TwoStageAdapter(Adapter):
     def score_regions(self, model: Any, output: RoleOutput, rois: Tensor, tap: Tap) -> TapOutput:
         """Score the regions that another role sampled, without gradient; see :meth:`Adapter.score_regions`."""
         assert output.levels is not None
-        boxes = rois[:, :5].contiguous()  # mmcv's RoIAlign reads a view's memory as if it were one
+        # a class is behind a box of masks; mmcv's RoIAlign reads a view's memory as if it were none
+        boxes = rois[:, :5].contiguous() if tap.base == 'masks' else rois
         scores = _score(model.roi_head, output.levels, _metas(output.data_samples), boxes, tap.base)
         if tap.base == 'masks' and rois.shape[1] > 5:  # in a dry run they have no class, and all channels are compared
             return self._masks_of(scores, rois)
@@ -130,12 +132,14 @@ class TwoStageAdapter(Adapter):
     def _probe(self, model: nn.Module, size: tuple[int, int], taps: Sequence[Tap]) -> RoleOutput:
         """Read taps on one blank image; its regions are the whole image."""
         found = super()._probe(model, size, taps)
-        height, width = size
-        rois = torch.tensor([[0.0, 0.0, 0.0, width, height]])
+        asked = [tap for tap in taps if self.scores_regions(tap)]
+        if not asked:
+            return found
+        rois = torch.tensor([whole_image(model.roi_head, size)])
         # stages refine boxes on known images only: those of weights that nobody has drawn yet may be no numbers
         anywhere = replace(found, data_samples=[])
-        scored = {tap: self.score_regions(model, anywhere, rois, tap) for tap in taps if self.scores_regions(tap)}
-        return replace(found, taps={**found.taps, **scored}, rois=rois, mask_rois=rois) if scored else found
+        scored = {tap: self.score_regions(model, anywhere, rois, tap) for tap in asked}
+        return replace(found, taps={**found.taps, **scored}, rois=rois, mask_rois=rois)
 
     def _tap_outputs(
         self, model: nn.Module, collected: Mapping[Tap, list[Tensor]], area: BatchArea
@@ -158,7 +162,8 @@ class TwoStageAdapter(Adapter):
             )
         return (
             f'{type(model.roi_head).__name__} has no tap `{tap}`: only StandardRoIHead and CascadeRoIHead score given '
-            'regions (Faster, Mask and Cascade R-CNN). Tap `feats` or a module path.'
+            'regions (Faster, Mask and Cascade R-CNN), if all stages take boxes of one kind. Tap `feats` or a module '
+            'path.'
         )
 
     def _run_heads(self, model: Any, features: Any, data_samples: list[Any] | None, parts: set[str]) -> None:
@@ -174,7 +179,8 @@ class TwoStageAdapter(Adapter):
 def _scores_regions(head: nn.Module) -> bool:
     from mmdet.models.roi_heads import CascadeRoIHead, SparseRoIHead, StandardRoIHead
 
-    return isinstance(head, StandardRoIHead | CascadeRoIHead) and not isinstance(head, SparseRoIHead)
+    known = isinstance(head, StandardRoIHead | CascadeRoIHead) and not isinstance(head, SparseRoIHead)
+    return known and of_one_kind(head)
 
 
 def _nth(index: int, _args: Any, _kwargs: Any, output: Any) -> list[Tensor]:
