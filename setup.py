@@ -18,6 +18,7 @@ EXTRAS = {
         'mmsegmentation>=1.2.2,<2',
         'ftfy',
         'regex',
+        'setuptools<81',  # mmengine inherits from `mmseg::` configs by pkg_resources, which later ones lack
     ],
     'onedl': [
         'onedl-mmengine>=0.10.12',

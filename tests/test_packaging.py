@@ -121,7 +121,8 @@ def test_the_command_of_an_installed_wheel_works_from_an_empty_folder(site, tmp_
     assert f'in {site}/mmadm' in run(site, tmp_path, 'mmadm', 'doctor')
     pair = [f'mmseg::segformer/segformer_mit-{size}_8xb2-160k_ade20k-512x512.py' for size in ('b0', 'b1')]
     told = run(site, tmp_path, 'mmadm', 'distill', *pair, '--method', 'dml', '--out', 'c.py')
-    assert 'wrote c.py' in told and [file.name for file in tmp_path.iterdir()] == ['c.py']
+    # on the forks the base lies beside it
+    assert 'wrote c.py' in told and {'c.py'} <= {file.name for file in tmp_path.iterdir()} <= {'c.py', 'c_base.py'}
 
 
 def test_an_installed_wheel_finds_its_configs_from_anywhere(site, tmp_path):

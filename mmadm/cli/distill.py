@@ -26,7 +26,7 @@ from mmadm.cli.plan import Plan, make_plan
 from mmadm.cli.trial import build_model, read_unwritten
 from mmadm.cli.written_config import apply_settings, base_of, config_text, differences
 from mmadm.utils.checkpoint import write_atomically
-from mmadm.utils.cli import one_line_errors
+from mmadm.utils.cli import one_line_errors, require_new, require_writable
 from mmadm.utils.errors import ConfigError
 from mmadm.version import __version__
 
@@ -211,8 +211,8 @@ def _padded_size(network: Network) -> tuple[int, int] | None:
 def _write(files: dict[Path, str], force: bool) -> None:
     new = {path: text for path, text in files.items() if force or not _says(path, text)}
     for path in new:
-        if path.exists() and not force:
-            raise ConfigError(f'{path} exists: give another --out, or --force to overwrite it')
+        require_new(path, force=force)
+        require_writable(path.parent, '--out')
     for path, text in new.items():
         write_atomically(text.encode(), path)
 

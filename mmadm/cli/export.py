@@ -12,7 +12,7 @@ from pathlib import Path
 from mmadm.algorithms.tokens import trained_tokens
 from mmadm.cli.onnx_file import write_onnx
 from mmadm.utils.checkpoint import write_atomically, write_checkpoint
-from mmadm.utils.cli import one_line_errors
+from mmadm.utils.cli import one_line_errors, require_new
 from mmadm.utils.errors import CheckpointError, ConfigError
 from mmadm.utils.export import read_role, role_config
 from mmadm.utils.recorded import recorded_config
@@ -28,6 +28,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--onnx', type=Path, metavar='FILE.onnx', help='network to write for other runtimes')
     parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='of the images of --onnx')
     parser.add_argument('--tokens', type=Path, metavar='FILE', help='tokens to write')
+    parser.add_argument('--force', action='store_true', help='overwrite files')
     args = parser.parse_args(arguments)
     if args.tokens is not None and (args.role or args.out or args.config_out or args.onnx):
         parser.error('--tokens stands alone: a token training has no role to export')
@@ -45,10 +46,7 @@ def export_tokens(checkpoint: Path, out: Path) -> None:
 
     Raises:
         CheckpointError: If the checkpoint holds no tokens.
-        ConfigError: If both are the same file.
     """
-    if out.resolve() == checkpoint.resolve():
-        raise ConfigError(f'--tokens={out} is the input: choose another file')
     tokens = trained_tokens(checkpoint)
     write_checkpoint(tokens, out)
     print(f'{out}: tokens of {len(tokens)} levels')
@@ -58,12 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(arguments)
     with one_line_errors():
+        for option in ('out', 'config_out', 'onnx', 'tokens'):
+            out, name = getattr(args, option), f'--{option.replace("_", "-")}'
+            if out is not None and out.resolve() == Path(args.checkpoint).resolve():
+                raise ConfigError(f'{name}={out} is the input: choose another file')
+            if out is not None:
+                require_new(out, name, args.force)
         if args.tokens is not None:
             export_tokens(Path(args.checkpoint), args.tokens)
             return
-        for option, out in (('--out', args.out), ('--onnx', args.onnx)):
-            if out is not None and out.resolve() == Path(args.checkpoint).resolve():
-                raise ConfigError(f'{option}={out} is the input: choose another file')
         checkpoint = read_role(args.checkpoint, args.role)
         cfg = None
         if args.config_out is not None or args.onnx is not None:

@@ -100,6 +100,8 @@ def make_plan(
     known = find_method(method)
     recipe = _recipe(method, known, student)
     frozen = _teaching(method, known, teacher, frozen, trained)
+    if classes is not None and classes < 1:
+        raise ConfigError(f'--classes={classes}: must be at least 1')
     overrides, notes = {}, []
     wanted = classes or class_count(student.model)
     for role, network in (('student', student), ('teacher', teacher)):

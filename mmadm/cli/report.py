@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mmadm.bench.run_page import write_run_page
 from mmadm.bench.work_dir import open_work_dir
-from mmadm.utils.cli import one_line_errors, require_writable
+from mmadm.utils.cli import one_line_errors, require_new, require_writable
 from mmadm.utils.errors import ConfigError
 
 console = Console()
@@ -39,8 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         target = args.out or args.work_dir / 'report.html'
         if target.suffix != '.html':
             raise ConfigError(f'--out={target}: a page ends with .html')
-        if target.exists() and not args.force:
-            raise ConfigError(f'{target} exists: give another --out, or --force to overwrite it')
+        require_new(target, force=args.force)
         require_writable(target.parent, '--out')
         with console.status('reading the log') as status:
             lacking = write_run_page(run, target, not args.no_images, status.update)

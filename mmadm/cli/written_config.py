@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,8 @@ def base_of(student: Network, out: Path) -> tuple[str, str | None]:
 
     Returns:
         The value, and the text of a file that must be written beside the config: the whole student config, where
-        mmengine cannot inherit from it. That is so for ``pkg::`` names on the onedl forks, for configs of a checkout,
-        and for the new style with ``read_base()``.
+        mmengine cannot inherit from it. That is so for ``pkg::`` names on the onedl forks and beside a setuptools
+        without pkg_resources, for configs of a checkout, and for the new style with ``read_base()``.
     """
     beside = f'{out.stem}_base.py'
     if '::' in student.name:
@@ -124,7 +125,8 @@ def base_of(student: Network, out: Path) -> tuple[str, str | None]:
             distribution(MODULE2PACKAGE.get(package, package))
         except PackageNotFoundError:
             return beside, student.cfg.pretty_text
-        return (student.name, None) if '.mim' in student.path.parts else (beside, student.cfg.pretty_text)
+        by_name = '.mim' in student.path.parts and find_spec('pkg_resources')
+        return (student.name, None) if by_name else (beside, student.cfg.pretty_text)
     if 'read_base' in student.path.read_text(encoding='utf-8'):
         return beside, student.cfg.pretty_text
     return Path(os.path.relpath(student.path.resolve(), out.parent.resolve())).as_posix(), None

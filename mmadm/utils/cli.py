@@ -179,6 +179,12 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def require_new(path: Path, option: str = '--out', force: bool = False) -> None:
+    """Refuse to overwrite a file, unless forced; ConfigError names the option that gave it."""
+    if path.exists() and not force:
+        raise ConfigError(f'{path} exists: give another {option}, or --force to overwrite it')
+
+
 def require_writable(work_dir: str | Path, key: str = 'work_dir') -> None:
     """Check that files can be made in a work dir; makes the folder if need be.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from copy import deepcopy
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ def resolve_config(name: str | Path) -> Path:
     if not found:
         path = Path(name).expanduser()
         if not path.is_file():
-            raise ConfigError(f'cfg={str(name)!r}: no such file. Give a path, or pkg::path inside its configs.')
+            near = get_close_matches(path.name, [file.name for file in path.parent.glob('*.py')], n=1)
+            told = f'; did you mean {near[0]!r}?' if near else '.'
+            raise ConfigError(f'cfg={str(name)!r}: no such file{told} Give a path, or pkg::path inside its configs.')
         return path
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:

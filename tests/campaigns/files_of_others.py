@@ -78,7 +78,7 @@ class Campaign:
         inside = segmentor(4)
         inside['backbone']['init_cfg'] = init
         pretrained = self._written('pretrained', 'student', inside)
-        into = ['--work-dir', str(work)]
+        into, of_student = ['--work-dir', str(work)], [str(file), '--role', 'student']
         return {
             'teacher': partial(train.main, [offline, *into]),
             'student': partial(train.main, [started, *into]),
@@ -88,10 +88,10 @@ class Campaign:
             '--resume FILE': partial(train.main, [pair, *into, '--resume', str(file)]),
             '--resume': partial(train.main, [pair, '--work-dir', str(file.parent), '--resume']),
             'export': partial(
-                export.main, [str(file), '--role', 'student', '--out', f'{out}.pth', '--config-out', f'{out}.py']
+                export.main, [*of_student, '--out', f'{out}.pth', '--config-out', f'{out}.py', '--force']
             ),
-            'export --onnx': partial(export.main, [str(file), '--role', 'student', '--onnx', f'{out}.onnx']),
-            'export --tokens': partial(export.main, [str(file), '--tokens', f'{out}.pth']),
+            'export --onnx': partial(export.main, [*of_student, '--onnx', f'{out}.onnx', '--force']),
+            'export --tokens': partial(export.main, [str(file), '--tokens', f'{out}.pth', '--force']),
             'test': partial(test.main, [pair, str(file), *into]),
             'visualize': partial(visualize.main, [pair, str(file), image, '--out', out]),
             '--student-checkpoint': partial(

@@ -230,11 +230,11 @@ class Campaign:
             (place / 'a.pth').write_bytes(b'good')
             (place / 'a.py').write_bytes(b'good')
             fill(place / 'work')
-            words = [checkpoint, '--role', 'student', '--out', str(place / 'a.pth')]
+            words = [checkpoint, '--force', '--role', 'student', '--out', str(place / 'a.pth')]
             calls = {
                 'export --out': partial(export.main, words),
                 'export --config-out': partial(
-                    export.main, [*words[:4], '/dev/shm/mmadm_full_disk.pth', '--config-out', str(place / 'a.py')]
+                    export.main, [*words[:5], '/dev/shm/mmadm_full_disk.pth', '--config-out', str(place / 'a.py')]
                 ),
                 'visualize': partial(visualize.main, [str(self.config), checkpoint, image, '--out', str(place / 'p')]),
             }

@@ -117,6 +117,7 @@ def test_an_export_to_a_full_disk_leaves_the_good_file(folder, tmp_path, capsys,
             str(tmp_path / 'a.pth'),
             option,
             str(file),
+            '--force',
         ]
         assert 'No space left on device' in refused(capsys, partial(export.main, words))
         assert file.read_text() == 'good'

@@ -222,6 +222,8 @@ def test_a_training_is_started_as_asked(here, monkeypatch):
         (['--set', 'pixel_queue=9'], '--set pixel_queue=9: no key of a training config'),
         (['--set', 'train_dataloader.dataset.pipeline.99.type=A'], '--set train_dataloader.dataset.pipeline.99.type'),
         (['--out', 'a.txt'], '--out=a.txt: a config ends with .py'),
+        (['--out', '/dev/null/a.py'], "--out='/dev/null' cannot be written to: "),
+        (['--classes', '0'], '--classes=0: must be at least 1'),
         (['--gpus', '4'], 'several GPUs need --launcher'),
     ],
 )
@@ -238,7 +240,9 @@ def test_a_method_without_taps_takes_none(here, capsys):
 
 
 def test_networks_that_are_none(here, capsys):
-    assert 'no such file' in refused(capsys, 'student.py', '../pspnet_teacher.py')
+    told = refused(capsys, '../pspnet_studnt.py', '../pspnet_teacher.py')
+    assert "no such file; did you mean 'pspnet_student.py'? Give a path" in told
+    assert 'no such file. Give a path' in refused(capsys, 'student.py', '../pspnet_teacher.py')
     near = (
         "mmseg has no config 'pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x512.py'; did you mean 'pspnet/pspnet_r18-d8"
     )
@@ -249,13 +253,17 @@ def test_networks_that_are_none(here, capsys):
     assert 'needs a TEACHER' in refused(capsys, '../pspnet_student.py')
 
 
-def test_where_mmengine_cannot_inherit_the_whole_base_lies_beside(folder, here, monkeypatch):
-    """As on the forks, which have no distribution of that name."""
+@pytest.mark.parametrize('lacks', ['distribution', 'pkg_resources'])
+def test_where_mmengine_cannot_inherit_the_whole_base_lies_beside(folder, here, monkeypatch, lacks):
+    """As on the forks, which have no distribution of that name, or with a setuptools that is too new for mmengine."""
 
     def missing(name: str) -> None:
-        raise PackageNotFoundError(name)
+        if lacks == 'distribution':
+            raise PackageNotFoundError(name)
 
-    monkeypatch.setattr('mmadm.cli.written_config.distribution', missing)
+    monkeypatch.setattr(
+        f'mmadm.cli.written_config.{"distribution" if lacks == "distribution" else "find_spec"}', missing
+    )
     name = STOCK['rtmdet']
     distill.main([name, name, '--method', 'pkd', '--no-frozen', '--out', 'a.py'])
     assert Path('a.py').read_text().count("_base_ = 'a_base.py'\n") == 1

@@ -142,6 +142,21 @@ def test_the_input_is_never_overwritten(folder, capsys, tmp_path):
     assert full.read_bytes() == before
 
 
+@pytest.mark.parametrize('option', ['--out', '--config-out', '--onnx', '--tokens'])
+def test_a_file_that_exists_is_overwritten_only_by_force(folder, capsys, tmp_path, option):
+    there = tmp_path / 'there'
+    there.write_text('mine')
+    words = (
+        [] if option == '--tokens' else ['--role', 'student', *([] if option == '--out' else ['--out', tmp_path / 'a'])]
+    )
+    told = refused(capsys, export, folder / 'work/iter_8.pth', *words, option, there)
+    assert f'{there} exists: give another {option}, or --force to overwrite it' in told
+    assert there.read_text() == 'mine' and not (tmp_path / 'a').exists()
+    if option == '--out':
+        run_export(folder, 'student', '--force', out=there)
+        assert weights_of(there).keys() == weights_of(folder / 'student.pth').keys()
+
+
 def test_another_architecture_is_counted(folder, capsys, tmp_path):
     options = ['--work-dir', tmp_path, '--cfg-options', 'model.roles.student.decode_head.channels=6']
     error = refused(capsys, test, folder / 'cfg.py', folder / 'student.pth', *options)
