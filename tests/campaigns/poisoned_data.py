@@ -159,8 +159,8 @@ def fault(stock: str, pair: str) -> bool:
 class Campaign:
     """Runs trainings and keeps what they did."""
 
-    def __init__(self, folder: Path, places: int, draw: random.Random) -> None:
-        self.folder, self.places, self.draw = folder, places, draw
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed, self.draw = folder, seed, random.Random(seed)
         self.found: list[dict[str, Any]] = []
 
     def train(self, cfg: Config, name: str) -> Ended:
@@ -171,23 +171,28 @@ class Campaign:
         shutil.rmtree(self.folder / name, ignore_errors=True)
         return ended
 
+    def note(self, **entry: Any) -> None:
+        """Keep what a training did, in the report, too."""
+        self.found.append(entry)
+        OUT.parent.mkdir(parents=True, exist_ok=True)
+        OUT.write_text(json.dumps(dict(seed=self.seed, runs=self.found), indent=1) + '\n')
+
     def poison(self, task: str, kind: str) -> None:
-        """Try one kind at a few places, with a stock model and with a pair."""
+        """Try one kind at a random place, with a stock model and with a pair."""
         write, config = TASKS[task]
-        for _ in range(self.places):
-            index, data = self.draw.randrange(IMAGES), self.folder / 'data'
-            shutil.rmtree(data, ignore_errors=True)
-            write(data)
-            POISONS[task][kind](data, index)
-            spoilt = f'{index}.jpg' if kind == 'NaN in an image' else ''
-            ended = [self.train(config(data, pair, spoilt), ('stock', 'pair')[pair]) for pair in (False, True)]
-            stock, pair = (outcome(one, index) for one in ended)
-            said = ended[1].sentence or ended[1].raw
-            entry = dict(task=task, kind=kind, index=index, stock=stock, pair=pair, fault=fault(stock, pair))
-            self.found.append({**entry, 'said': said.replace(str(self.folder), '').replace(f'{ROOT}/', '')})
-            console.print(f'{task}, {kind} at {index}: stock {stock}; pair {pair}', markup=False)
-            if self.found[-1]['fault']:
-                console.print(f'  FAULT {said}', markup=False, soft_wrap=True)
+        index, data = self.draw.randrange(IMAGES), self.folder / 'data'
+        shutil.rmtree(data, ignore_errors=True)
+        write(data)
+        POISONS[task][kind](data, index)
+        spoilt = f'{index}.jpg' if kind == 'NaN in an image' else ''
+        ended = [self.train(config(data, pair, spoilt), ('stock', 'pair')[pair]) for pair in (False, True)]
+        stock, pair = (outcome(one, index) for one in ended)
+        said = (ended[1].sentence or ended[1].raw).replace(str(self.folder), '').replace(f'{ROOT}/', '')
+        wrong = fault(stock, pair)
+        self.note(task=task, kind=kind, index=index, stock=stock, pair=pair, fault=wrong, said=said)
+        console.print(f'{task}, {kind} at {index}: stock {stock}; pair {pair}', markup=False)
+        if wrong:
+            console.print(f'  FAULT {said}', markup=False, soft_wrap=True)
 
     def kill_workers(self) -> None:
         """Kill a worker in training and in validation."""
@@ -201,10 +206,11 @@ class Campaign:
                     loader.update(num_workers=2, persistent_workers=persistent)
                 cfg.custom_hooks = [dict(type='mmengine.KillWorker', moment=moment)]
                 ended = self.train(cfg, 'killed')
-                right = 'DataLoader worker' in ended.sentence
+                loader = f'lower {"train" if moment == "training" else "val"}_dataloader'
+                right = 'DataLoader worker' in ended.sentence and loader in ended.sentence
                 kind = f'worker killed in {moment}{", persistent" if persistent else ""}'
                 pair = 'sentence' if right else ended.raw or 'trains'
-                self.found.append(dict(task='loading', kind=kind, pair=pair, fault=not right, said=ended.sentence))
+                self.note(task='loading', kind=kind, pair=pair, fault=not right, said=ended.sentence)
                 console.print(f'{kind}: {pair}', markup=False)
 
 
@@ -216,18 +222,17 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        campaign = Campaign(Path(name), args.places, random.Random(args.seed))
-        for task, kinds in POISONS.items():
-            for kind in kinds:
-                if args.kinds is None or kind in args.kinds:
-                    campaign.poison(task, kind)
+        campaign = Campaign(Path(name), args.seed)
         campaign.kill_workers()
+        for _ in range(args.places):
+            for task, kinds in POISONS.items():
+                for kind in kinds:
+                    if args.kinds is None or kind in args.kinds:
+                        campaign.poison(task, kind)
     table = Table('task', 'bad sample', 'stock model', 'pair')
     for entry in campaign.found:
         table.add_row(entry['task'], entry['kind'], entry.get('stock', ''), entry['pair'])
     console.print(table)
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(dict(seed=args.seed, runs=campaign.found), indent=1) + '\n')
     return int(any(entry['fault'] for entry in campaign.found))
 
 
