@@ -29,7 +29,7 @@ help:
 	@echo 'make extras   put MMPretrain, timm and OpenMIM into .extras, for the tests that need them'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make install  install what is missing and mmadm itself (editable)'
-	@echo 'make campaign kill trainings and ranks, fill disks, spoil configs, data and files (an hour)'
+	@echo 'make campaign kill trainings and ranks, fill disks, spoil configs, data and files (half an hour)'
 	@echo 'make weights  install the ImageNet weights of MobileNetV2 that configs/camvid/*_mbv2.py start from'
 	@echo 'STACK=onedl   use the maintained forks, in .venv-onedl, instead of the official packages in .venv'
 	@echo 'VENV=path     use that environment instead'
@@ -69,7 +69,7 @@ campaign: $(PY)
 	OMP_NUM_THREADS=1 $(PY) tests/campaigns/kill_and_resume.py --kills 20
 	OMP_NUM_THREADS=1 $(PY) tests/campaigns/ranks.py
 	OMP_NUM_THREADS=1 $(PY) tests/campaigns/full_disk.py --rounds 8
-	OMP_NUM_THREADS=1 $(PY) tests/campaigns/poisoned_data.py --places 1
+	OMP_NUM_THREADS=1 $(PY) tests/campaigns/poisoned_data.py --places 2
 	OMP_NUM_THREADS=1 $(PY) tests/campaigns/files_of_others.py
 
 weights: $(PY)
