@@ -65,12 +65,9 @@ lint: $(PY)
 
 campaign: $(PY)
 	@$(INSTALL) --dev
-	OMP_NUM_THREADS=1 $(PY) tests/campaigns/config_fuzz.py --mutations 600
-	OMP_NUM_THREADS=1 $(PY) tests/campaigns/kill_and_resume.py --kills 20
-	OMP_NUM_THREADS=1 $(PY) tests/campaigns/ranks.py
-	OMP_NUM_THREADS=1 $(PY) tests/campaigns/full_disk.py --rounds 8
-	OMP_NUM_THREADS=1 $(PY) tests/campaigns/poisoned_data.py --places 2
-	OMP_NUM_THREADS=1 $(PY) tests/campaigns/files_of_others.py
+	@failed=0; for part in config_fuzz kill_and_resume ranks full_disk poisoned_data files_of_others; do \
+		OMP_NUM_THREADS=1 $(PY) tests/campaigns/$$part.py || failed=1; \
+	done; exit $$failed
 
 weights: $(PY)
 	@$(INSTALL) --weights

@@ -1,6 +1,6 @@
 """Mutate configs and see that each ends in a model or in one line that names the key.
 
-``python tests/campaigns/config_fuzz.py --mutations 500`` prints a table and writes it to ``benchmarks/campaigns``. What
+``python tests/campaigns/config_fuzz.py`` prints a table and writes it to ``benchmarks/campaigns``. What
 is built also makes a training step.
 """
 
@@ -163,7 +163,7 @@ def outcome(cfg: dict[str, Any]) -> tuple[str, str]:
 def main() -> int:
     """Run; returns 1 if there was a raw traceback."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--mutations', type=int, default=500)
+    parser.add_argument('--mutations', type=int, default=600)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     MMLogger.get_instance('fuzz', log_level='ERROR')

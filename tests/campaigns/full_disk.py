@@ -3,7 +3,7 @@
 Disks are small tmpfs mounts of many sizes and numbers of files, a disk that something else fills in the middle of a
 training, and a folder over which a read-only mount comes; without the right to mount, only the limit on the size of
 files is tried (RLIMIT_FSIZE, as of a quota). After each the training is resumed where there is room.
-``python tests/campaigns/full_disk.py --rounds 20`` writes ``benchmarks/campaigns/full_disk.json``.
+``python tests/campaigns/full_disk.py`` writes ``benchmarks/campaigns/full_disk.json``.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ def can_mount(folder: Path) -> bool:
 def main() -> int:
     """Run; returns 1 if there was a fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rounds', type=int, default=20, help='disks of different sizes')
+    parser.add_argument('--rounds', type=int, default=8, help='disks of different sizes')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     draw = random.Random(args.seed)

@@ -2,7 +2,7 @@
 
 An online pair with an optimiser for each role, an average of the student's weights and bfloat16. Moments lie anywhere
 after something new was saved, and in turn while a checkpoint is written, in validation, and while the best is replaced.
-``python tests/campaigns/kill_and_resume.py --kills 20`` writes ``benchmarks/campaigns/kill_and_resume.json``.
+``python tests/campaigns/kill_and_resume.py`` writes ``benchmarks/campaigns/kill_and_resume.json``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A pair must train where the stock model trains, or stop with one sentence that names the file; it never hangs, nor does
 it say less than the stock model. Then workers of the data loader are killed, as for want of memory.
-``python tests/campaigns/poisoned_data.py --places 2`` writes ``benchmarks/campaigns/poisoned_data.json``.
+``python tests/campaigns/poisoned_data.py`` writes ``benchmarks/campaigns/poisoned_data.json``.
 """
 
 from __future__ import annotations
