@@ -11,6 +11,7 @@ from mmadm.distillers import Distiller
 from mmadm.registry import MODELS
 from mmadm.structures import RoleOutput
 from mmadm.utils.errors import ConfigError, near_matches, require_dict, require_numbers
+from mmadm.utils.optim_config import type_name
 
 EXAMPLE = "dict(type='mmadm.Transfer', source='teacher', learner='student', loss=dict(type='KLDivergence'))"
 
@@ -134,8 +135,8 @@ def _build(key: str, cfg: Mapping[str, Any]) -> Distiller:
         distiller = MODELS.build({'_scope_': 'mmadm', **{k: value for k, value in cfg.items() if k != 'name'}})
     except (ConfigError, TypeError, KeyError) as error:
         if f'{kind} is not in the' in str(error):
-            wanted = str(kind).rpartition('.')[2]
-            raise ConfigError(f'{key}.type={kind!r}: not registered; {near_matches(wanted, known)}') from error
+            hint = near_matches(type_name(kind), known)
+            raise ConfigError(f'{key}.type={kind!r}: not registered; {hint}') from error
         raise ConfigError(f'{key}: {error}') from error
     if not isinstance(distiller, Distiller):
         raise ConfigError(f'{key}.type={kind!r}: no distiller; {near_matches("", known)}')

@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from mmadm.utils.config import read_config, resolve_config, role_model_cfg
 from mmadm.utils.errors import ConfigError
+from mmadm.utils.optim_config import type_name
 
 #: How a task is called in a sentence
 TASKS = {'segmentation': 'semantic segmentation', 'detection': 'detection', 'classification': 'classification'}
@@ -117,8 +118,7 @@ def families(model: Mapping[str, Any]) -> list[str]:
 
 def kind_of(cfg: Mapping[str, Any]) -> str:
     """Name of the class that a config builds, without its toolbox; in a new-style config `type` is the class itself."""
-    kind = cfg.get('type', '')
-    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
+    return type_name(cfg.get('type', ''))
 
 
 def class_count(model: Mapping[str, Any]) -> int | None:

@@ -114,5 +114,4 @@ def near_matches(name: object, valid: Iterable[str]) -> str:
     near = get_close_matches(str(name), names, n=5, cutoff=0.5)
     if near:
         return f'did you mean {", ".join(map(repr, near))}?'
-    shown = ', '.join(map(repr, names[:10]))
-    return f'valid: {shown}' + (f', ... ({len(names)} in all)' if len(names) > 10 else '')
+    return f'valid: {first_of(list(map(repr, names)), 10)}'

@@ -13,9 +13,9 @@ RECIPE_KEYS = ('optimizer', 'paramwise_cfg', 'clip_grad')
 ROLE_OPTIMISER_KEYS = (*RECIPE_KEYS, 'constructor')
 
 
-def type_name(kind: str | type) -> str:
+def type_name(kind: Any) -> str:
     """The bare name of a ``type`` in a config: a class, a name, one with its scope or a dotted path."""
-    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
 
 
 def role_optimiser(wrapper: Mapping[str, Any], role: str) -> dict[str, Any]:

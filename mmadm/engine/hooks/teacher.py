@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from mmadm.engine.generators import undisturbed
 from mmadm.engine.provenance import normalisation, recorded_classes, recorded_normalisation, same_values
 from mmadm.registry import HOOKS
-from mmadm.utils.errors import ConfigError
+from mmadm.utils.errors import ConfigError, first_of
 from mmadm.utils.unwrap import unwrapped
 
 MODES = ('error', 'warn', 'off')
@@ -168,9 +168,10 @@ def _other_classes(origin: Any, dataset: Any) -> str:
     recorded, here = recorded_classes(origin.meta), getattr(dataset, 'metainfo', {}).get('classes')
     if not recorded or not here or recorded == tuple(here):
         return ''
+    theirs, ours = (first_of(list(map(repr, names)), 12) for names in (recorded, here))
     return (
-        f'it was trained on the {len(recorded)} classes {_short(recorded)}, but the training data have the '
-        f'{len(here)} classes {_short(here)}; give a checkpoint that was trained on these, in this order'
+        f'it was trained on the {len(recorded)} classes ({theirs}), but the training data have the '
+        f'{len(here)} classes ({ours}); give a checkpoint that was trained on these, in this order'
     )
 
 
@@ -187,11 +188,6 @@ def _near_chance(scores: Mapping[str, float], classes: int) -> str:
     elif 0 <= scores.get(_AP, -1) < _AP_FLOOR:
         return f'{_AP}={scores[_AP]:.3f} (0 to 1), where guessing scores 0 and a trained role at least {_AP_FLOOR}'
     return ''
-
-
-def _short(names: Any) -> str:
-    shown = ', '.join(map(repr, names[:12]))
-    return f'({shown}, ...)' if len(names) > 12 else f'({shown})'
 
 
 def _evenly(loader: DataLoader[Any], number: int) -> DataLoader[Any]:
