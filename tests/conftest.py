@@ -1,5 +1,6 @@
 """What every test shares. Fixtures of one package live in that package's own conftest.py."""
 
+import gc
 import logging
 import os
 import sys
@@ -16,6 +17,11 @@ from mmengine.logging import MMLogger
 from plain_configs import leave_unformatted
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is imported out of the garbage collection that mmengine runs for each dataset: 0.2 seconds."""
+    gc.freeze()
 
 
 @pytest.fixture(scope='session')
