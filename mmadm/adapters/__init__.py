@@ -12,6 +12,7 @@ from mmadm.adapters.dense import DenseAdapter
 from mmadm.adapters.detr import DetrAdapter
 from mmadm.adapters.feature_teacher import FeatureTeacher, FeatureTeacherAdapter
 from mmadm.adapters.generic import GenericAdapter
+from mmadm.adapters.image_text import ImageTextAdapter
 from mmadm.adapters.mask_queries import MaskQueryAdapter
 from mmadm.adapters.segmentation import SegmentationAdapter
 from mmadm.adapters.two_stage import TwoStageAdapter
@@ -48,6 +49,7 @@ __all__ = [
     'FeatureTeacher',
     'FeatureTeacherAdapter',
     'GenericAdapter',
+    'ImageTextAdapter',
     'MaskQueryAdapter',
     'SegmentationAdapter',
     'TwoStageAdapter',
