@@ -8,6 +8,7 @@ import pytest
 import small_detectors
 import small_segmentors
 
+from mmadm.bench.records import read_json_lines
 from mmadm.bench.zoo_check import command, worker
 from mmadm.bench.zoo_check.kinds import kinds_of
 from mmadm.bench.zoo_check.table import counts, newest, reasons
@@ -134,3 +135,14 @@ def test_tables_count_the_newest_verdicts_and_group_equal_reasons():
     )
     assert counts(records).splitlines()[-1] == '| mmseg | 4 | 3 (75 %) | 1 | 0 | 0 | 2 | 0 | 2 | 0 | 1 |'
     assert reasons(records, 'logits', ['refused']).splitlines()[2:] == ['| 2 | `b` | refused | role: has no such tap |']
+
+
+def test_the_page_says_what_the_committed_check_found(repo_root):
+    records = newest(read_json_lines(repo_root / 'benchmarks/zoo.jsonl'))
+    page = (repo_root / 'docs/networks.md').read_text(encoding='utf-8')
+    assert counts(records) in page and reasons(records, 'feats', ('refused', 'error', 'slow')) in page
+    built = [record for record in records if record['feats']['verdict'] == 'built']
+    assert f'{len(built)} of {len(records)} are built at `feats`' in page
+    without_scores = [record for record in built if record['logits']['verdict'] != 'built']
+    assert f'{len(without_scores)} kinds, each with the sentence' in page
+    assert {record[at]['verdict'] for record in records for at in ('feats', 'logits')} == {'built', 'refused'}
