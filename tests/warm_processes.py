@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -38,7 +37,6 @@ def start_tool(name: str, log: Path, *arguments: str | Path, **environment: str)
 def _be_tool(words: list[str], log: str, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     leave_unformatted(pytest.MonkeyPatch())
-    gc.freeze()
     raise SystemExit(run_script(words, log)[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -82,6 +83,7 @@ def run_script(words: list[str], log: str) -> tuple[int, Record]:
     with open(log, 'ab') as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    gc.freeze()  # what was imported stays shared, and no data set's garbage collection looks through it
     sys.argv, before, code = words, cpu_seconds(), 0
     try:
         runpy.run_path(words[0], run_name='__main__')
