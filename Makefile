@@ -24,7 +24,7 @@ endif
 
 help:
 	@echo 'make demo     distil a small network on generated streets: a table and a picture in minutes'
-	@echo 'make demo FULL=1  more methods and detectors, too: a report in half an hour'
+	@echo 'make demo FULL=1  more methods and detectors, too: a report after 20 minutes of CPU time'
 	@echo 'make test     run the tests'
 	@echo 'make extras   put MMPretrain, timm and OpenMIM into .extras, for the tests that need them'
 	@echo 'make lint     ruff and mypy'
