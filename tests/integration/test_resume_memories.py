@@ -16,7 +16,14 @@ def folder(tmp_path_factory):
     cfg = role_config(write_images(folder / 'data'), iterations=5)
     cfg.model.distillers = [
         # rings that are full before the break
-        dict(type='mmadm.CIRKD', at='backbone.layer1', pixel_queue=20, region_queue=5, pixel_entries=40),
+        dict(
+            type='mmadm.CIRKD',
+            at='backbone.layer1',
+            pixel_queue=20,
+            region_queue=5,
+            pixel_entries=40,
+            region_entries=25,
+        ),
         dict(type='mmadm.ReviewKD', mid_channels=4),
     ]
     runner_of(cfg, folder / 'whole').train()
