@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/datasets/camvid.py',
     '../_base_/models/camvid_paired.py',
-    '../_base_/schedules/sgd_1000.py',
+    '../_base_/schedules/sgd_3000.py',
     '../_base_/runtime/default.py',
 ]
 dml = dict(type='mmadm.MutualLearning', roles=['student', 'teacher'], at='logits')

@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/datasets/camvid.py',
     '../_base_/models/camvid_paired.py',
-    '../_base_/schedules/sgd_1000.py',
+    '../_base_/schedules/sgd_3000.py',
     '../_base_/runtime/default.py',
 ]
 kd = dict(
@@ -18,7 +18,7 @@ model = dict(
     type='mmadm.Distillation',
     roles=dict(
         student={{_base_.student}},
-        teacher=dict(cfg={{_base_.teacher}}, checkpoint='work_dirs/teacher/iter_1000.pth'),
+        teacher=dict(cfg={{_base_.teacher}}, checkpoint='work_dirs/teacher/iter_3000.pth'),
     ),
     frozen=['teacher'],
     deploy='student',

@@ -217,7 +217,7 @@ BUDGETS: dict[str, dict[str, int]] = {
         'camvid_original': 500,
         'adm_ablation': 250,
         'bccd': 300,
-        'camvid_paired': 500,
+        'camvid_paired': 1000,
         'bccd_paired': 500,
     },
 }
