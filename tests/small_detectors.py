@@ -165,6 +165,10 @@ def build(cfg, seed=0):
         torch.manual_seed(seed)
         model = MODELS.build(deepcopy(cfg))
         model.init_weights()
+    for part in model.modules():
+        # stock leaves these as the memory was, for the checkpoint that it starts from
+        if type(part).__name__ == 'TridentConv':
+            torch.nn.init.kaiming_normal_(part.weight)
     return model.train()
 
 

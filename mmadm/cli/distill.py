@@ -140,7 +140,9 @@ def _built(plan: Plan, read: Callable[[], Config]) -> tuple[nn.Module, Config]:
         if 'logits' not in str(error) or not plan.by_class:
             raise
         if not plan.leave_classes(str(error)):
-            raise ConfigError(f'{error} Methods that compare features: {", ".join(plan.by_features)}') from error
+            raise ConfigError(
+                f'{str(error).rstrip(".")}. Methods that compare features: {", ".join(plan.by_features)}'
+            ) from error
     cfg = read()
     return build_model(cfg), cfg
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
+from mmadm.adapters.unsuited import refuse_unsuited
 from mmadm.utils.config import read_config, resolve_config, role_model_cfg
 from mmadm.utils.errors import ConfigError
 from mmadm.utils.optim_config import type_name
@@ -110,6 +111,7 @@ def families(model: Mapping[str, Any]) -> list[str]:
         return [kind, head, *(['detr'] if 'num_queries' in model or 'encoder' in model else []), 'detection']
     if 'head' in model and 'backbone' in model:
         return ['classification']
+    refuse_unsuited(model)
     raise ConfigError(
         f'model.type={model.get("type")!r}: neither a segmentor with `decode_head` nor a detector with `bbox_head`, '
         '`roi_head` or `panoptic_head`'

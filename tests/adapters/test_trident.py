@@ -14,17 +14,9 @@ EDGES = [
 ]
 
 
-def drawn(model):
-    """Stock leaves the weights of TridentConv as the memory was, for the checkpoint that it starts from."""
-    for name, parameter in model.named_parameters():
-        if 'layer3' in name and name.endswith('conv2.weight'):
-            torch.nn.init.kaiming_normal_(parameter)
-    return model
-
-
 @pytest.fixture(scope='module')
 def model():
-    return drawn(build(ConfigDict(detector('trident'))))
+    return build(ConfigDict(detector('trident')))
 
 
 @pytest.fixture
@@ -81,7 +73,7 @@ def _taps(data):
 @pytest.mark.parametrize('frozen', [[], ['teacher']])
 def test_it_learns_from_its_kind(frozen):
     roles = dict(student=detector('trident'), teacher=detector('trident', 8))
-    model = drawn(distillation(roles=roles, distillers=EDGES, frozen=frozen))
+    model = distillation(roles=roles, distillers=EDGES, frozen=frozen)
     losses = model(**model.data_preprocessor(batch(), True), mode='loss')
     taught = {key: value for key, value in losses.items() if 'loss_transfer' in key}
     assert len(taught) == 2 and all(value > 0 for value in taught.values())
@@ -94,6 +86,6 @@ def test_a_detector_without_branches_learns_from_it():
     roles = dict(student=detector('mask_c4'), teacher=detector('trident'))
     roles['student'].update(type='FasterRCNN')
     del roles['student']['roi_head']['mask_head']
-    model = drawn(distillation(roles=roles, distillers=EDGES, frozen=['teacher']))
+    model = distillation(roles=roles, distillers=EDGES, frozen=['teacher'])
     losses = model(**model.data_preprocessor(batch(), True), mode='loss')
     assert all(value > 0 for key, value in losses.items() if 'loss_transfer' in key)
