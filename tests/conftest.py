@@ -4,10 +4,12 @@ import gc
 import logging
 import os
 import sys
+import time
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported: two workers share two cores
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,22 @@ def repo_root() -> Path:
 def _unformatted_configs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         leave_unformatted(patch)
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _names_of_runs() -> Iterator[None]:
+    """Give each training of this process a name of its own.
+
+    mmengine names them by the second in which they begin, and stores logs and curves under that name.
+    """
+    real, number = time.strftime, count()
+
+    def named(form: str, *moment: time.struct_time) -> str:
+        return real(form, *moment) + (f'{next(number):04}' if form == '%Y%m%d_%H%M%S' else '')
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('time.strftime', named)
         yield
 
 

@@ -48,6 +48,9 @@ def drawn(cfg):
         model = MODELS.build(ConfigDict(cfg))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # mmcv keeps in a default argument what another network of this process was given
     return model.train()
 
 
