@@ -187,9 +187,10 @@ def test_too_large_memories_are_refused_with_a_size_that_fits(monkeypatch, caplo
         small_segmentors.distillation(distillers=[options])
     fits = dict(word.split('=') for word in str(e.value).rpartition('fits is ')[2].split(', '))
     assert fits == dict(pixel_queue='1000', region_queue='100')
-    MMLogger.get_current_instance().addHandler(caplog.handler)
+    # a logger of its own: that of a former training may show errors alone
+    MMLogger.get_instance('memories', log_level='INFO').addHandler(caplog.handler)
     small_segmentors.distillation(distillers=[{**options, **{key: int(size) for key, size in fits.items()}}])
-    MMLogger.get_current_instance().removeHandler(caplog.handler)
+    MMLogger._instance_dict.pop('memories')
     assert 'CIRKD: pixel and region memories take 0.2 MiB' in caplog.text
     monkeypatch.setattr(cirkd, 'free_bytes', lambda: None)
     small_segmentors.distillation(distillers=[options])
