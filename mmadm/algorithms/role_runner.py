@@ -145,7 +145,9 @@ class RoleRunner:
                 continue
             rows, columns = outputs[learner].area.scale_to(source.area)
             if (rows, columns) != (1.0, 1.0):
-                rois = rois * rois.new_tensor([1.0, columns, rows, columns, rows, 1.0][: rois.shape[1]])
+                rois = rois.clone()
+                rois[:, 1:5:2] *= columns
+                rois[:, 2:5:2] *= rows
             precision = self._dtype if tap.role in self._frozen else None
             with lowered(precision, rois.device):
                 source.regional[learner, tap] = adapter.score_regions(self._roles[tap.role], source, rois, tap)

@@ -120,7 +120,9 @@ def objects_at(learner: RoleOutput, grid: Grid, classes: Sequence[int] | None = 
     truth = learner.truth
     if classes is not None and truth.labels is not None:
         labels = labels_at(learner, grid)
-        objects = torch.isin(labels, torch.tensor(classes, device=labels.device))
+        objects = torch.zeros_like(labels, dtype=torch.bool)
+        for number in classes:
+            objects |= labels == number
     elif classes is None and truth.boxes is not None:
         objects = inside_boxes(truth.boxes, grid.extent_in(learner.area), grid.cells)
     else:
@@ -143,5 +145,5 @@ def _class_of_smallest_box(masks: Tensor, boxes: Tensor, ids: Tensor, channels: 
     order = areas.argsort(stable=True)
     # the background as the last box of all, so that every position has one
     masks = torch.cat([masks[order], masks.new_ones((1, *masks.shape[1:]))])
-    ids = torch.cat([ids[order], ids.new_tensor([channels - 1])])
+    ids = torch.cat([ids[order], ids.new_full((1,), channels - 1)])
     return ids[masks.int().argmax(dim=0)]

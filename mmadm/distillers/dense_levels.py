@@ -95,7 +95,9 @@ def taught_boxes(edge: Edge, outputs: Outputs, head: DenseHead) -> list[Tensor]:
     found = []
     grids = zip(grids_of(source, edge.source), grids_of(learner, edge.learner), strict=True)
     for boxes, (theirs, mine) in zip(boxes_of(edge.source, outputs, head), grids, strict=True):
-        scaled = boxes * boxes.new_tensor([columns, rows, columns, rows])[:, None, None]
+        scaled = boxes.clone()  # by numbers: a tensor of them would have to be copied to the GPU, which waits
+        scaled[:, 0::2] *= columns
+        scaled[:, 1::2] *= rows
         found.append(moved_onto(replace(theirs, values=scaled), mine).detach())
     return found
 

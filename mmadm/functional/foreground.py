@@ -36,10 +36,10 @@ def inside_boxes(boxes: Sequence[Tensor], image_size: tuple[float, float], map_s
         Bool of shape (N, height, width).
     """
     # the boxes of all images at once: a loop over images takes longer than the loss that this is logged with
-    images = [number for number, image in enumerate(boxes) for _ in range(len(image))]
+    images = torch.cat([image.new_full((len(image),), number, dtype=torch.long) for number, image in enumerate(boxes)])
     masks = box_masks(torch.cat(list(boxes)), image_size, map_size)
     counts = torch.zeros(len(boxes), *map_size, device=masks.device)
-    return counts.index_add_(0, torch.tensor(images, dtype=torch.long, device=masks.device), masks.float()) > 0
+    return counts.index_add_(0, images, masks.float()) > 0
 
 
 def foreground_share(weights: Tensor, foreground: Tensor, mask: Tensor | None = None) -> Tensor:

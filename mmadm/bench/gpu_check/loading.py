@@ -22,17 +22,16 @@ def throughput(setting: Setting, report: Report) -> None:
         dict(type='RandomFlip', prob=0.5),
         dict(type='PhotoMetricDistortion'),
     ]
-    batches = 3 if setting.tiny else 20
+    seconds = 0.2 if setting.tiny else 4.0
     for workers in (0, 1) if setting.tiny else (0, 2, 4, 8, os.cpu_count() or 8):
         with report.attempt(f'data loader, {workers} workers'), DefaultScope.overwrite_default_scope('mmseg'):
             batch = 2 if setting.tiny else 4
             drawn = iter(Runner.build_dataloader(loader(folder, batch, workers, transforms), seed=0))
             for _ in range(1 + workers):  # until every worker runs
                 next(drawn)
-            began = perf_counter()
-            for _ in range(batches if workers else batches // 3):
+            began, images = perf_counter(), 0
+            while (took := perf_counter() - began) < seconds or not images:
                 next(drawn)
-            took = perf_counter() - began
-            images = batch * (batches if workers else batches // 3)
+                images += batch
             report.figure(f'data loader, {workers} workers', images / took, 'images/s')
             del drawn

@@ -57,5 +57,5 @@ PARTS = (
     _part('segmentation_cost', 'Cost of PSPNet', 'cost:segmentation_cost', 110, True),
     _part('detection_cost', 'Cost of RetinaNet', 'cost:detection_cost', 110, True),
     _part('loading', 'Data loader', 'loading:throughput', 40, True),
-    _part('teacher', 'Frozen teacher', 'teacher:frozen_teacher', 100, True),
+    _part('teacher', 'Frozen teacher', 'teacher:frozen_teacher', 120, True),
 )

@@ -24,10 +24,11 @@ VARIANTS: dict[str, tuple[str, bool, bool, bool]] = {
     'bfloat16, channels-last': ('bfloat16', True, True, False),
     'float16, channels-last': ('float16', True, True, False),
     'bfloat16, channels-last, compiled': ('bfloat16', True, True, True),
-    'float32 with TF32, compiled': ('float32', True, True, True),
+    'float32 with TF32, channels-last, compiled': ('float32', True, True, True),
 }
-#: Largest deviation of the logits from float32: norm of the difference over norm
-TOLERANCES = dict(float32=5e-3, bfloat16=5e-2, float16=1e-2)
+#: How much farther from float32 the logits of a compiled network may be than those of the same one before. A network of
+#: random weights amplifies rounding, so how far lower precision alone takes it is a figure, and no check
+FARTHER = 1.5
 
 
 def frozen_teacher(setting: Setting, report: Report) -> None:
@@ -42,7 +43,7 @@ def frozen_teacher(setting: Setting, report: Report) -> None:
         if setting.tiny:  # a compiler takes longer than a test has
             torch.compiler.set_stance('force_eager')
             stack.callback(torch.compiler.set_stance, 'default')
-        right, began = None, 0.0
+        right, began, gaps = None, 0.0, dict[str, float]()
         for name, (precision, tf32, last, compiled) in VARIANTS.items():
             with report.attempt(f'teacher in {name}'):
                 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
@@ -56,10 +57,12 @@ def frozen_teacher(setting: Setting, report: Report) -> None:
                 took = milliseconds(run, setting.device, *((2, 1) if setting.tiny else (20, 3)))
                 if right is None:
                     right, began = logits, took
-                gap = ((logits - right).norm() / right.norm()).item()
+                gap = gaps[name] = ((logits - right).norm() / right.norm()).item()
+                limit = FARTHER * gaps[name.removesuffix(', compiled')] if compiled else None
+                report.check(f'teacher in {name}: finite logits', bool(logits.isfinite().all()))
                 report.figure(f'teacher in {name}: forward pass', took, 'ms', note=f'first call {prepared:.1f} s')
                 report.figure(f'teacher in {name}: speed-up', began / took, 'times')
-                report.figure(f'teacher in {name}: deviation of the logits', gap, '', TOLERANCES[precision])
+                report.figure(f'teacher in {name}: deviation of the logits', gap, '', limit)
 
 
 def forward(network: nn.Module, inputs: Tensor, dtype: torch.dtype | None, _: int) -> Tensor:

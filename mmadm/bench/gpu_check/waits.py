@@ -38,7 +38,7 @@ class HostReads(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Note a call that waits; run every call."""
-        if func.overloadpacket in _WAITING or _chooses(func, args):
+        if func.overloadpacket in _WAITING or _chooses(func, args) or _copies(func, args):
             self.places[innermost_place()] += 1
         return func(*args, **(kwargs or {}))
 
@@ -53,6 +53,11 @@ def _chooses(func: Any, args: Sequence[Any]) -> bool:
     # one value for all of them is filled in place, without counting
     fills = func.overloadpacket is not aten.index and args[2].numel() == 1
     return bool(masks) and not fills
+
+
+def _copies(func: Any, args: Sequence[Any]) -> bool:
+    """Whether a list of the host becomes a tensor, which a GPU waits for; a single number goes along with a kernel."""
+    return func.overloadpacket is aten.lift_fresh and args[0].dim() > 0
 
 
 @contextmanager
