@@ -42,15 +42,16 @@ class PairContext:
         level: Index of the tap's level.
         mask: Bool, where a position counts: (N, h, w) of maps (N, C, h, w); None if every one does.
         labels: Makes the true classes at the positions, None where nothing is known.
-        positives: Of a single-stage learner, how many positive priors its batch has for each level of the tap, on
-            average: with it the mean over levels is the sum over all priors by the number of positives.
+        positives: Counts how many positive priors a single-stage learner's batch has for each level of the tap, on
+            average; None of other learners. With it the mean over levels is the sum over all priors by the number of
+            positives.
     """
 
     kind: Kind = Kind.MAP
     level: int = 0
     mask: Tensor | None = None
     labels: Callable[[], Tensor | None] = lambda: None
-    positives: Tensor | None = None
+    positives: Callable[[], Tensor | None] = lambda: None
 
 
 @dataclass(frozen=True)

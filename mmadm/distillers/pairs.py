@@ -131,8 +131,12 @@ def context_of(learner: RoleOutput, grid: Grid, kind: Kind, level: int, levels: 
         level: Index of the level.
         levels: How many the tap has.
     """
-    targets = learner.targets() if kind is Kind.SIGMOID_SCORES else None
-    positives = None if targets is None else targets.positives / levels
+
+    def positives() -> Tensor | None:
+        """Counted only for a loss that asks: dozens of small kernels and, over ranks, a message."""
+        targets = learner.targets() if kind is Kind.SIGMOID_SCORES else None
+        return None if targets is None else targets.positives / levels
+
     labels = partial(class_targets, learner, grid, kind)
     return PairContext(kind, level, valid_mask(learner, grid, kind), labels, positives)
 

@@ -56,10 +56,11 @@ class ClassDivergence:
             tau = self.usual_tau if self.tau is None else self.tau
             return kl_divergence(student, teacher, tau, context.mask)
         tau = 1.0 if self.tau is None else self.tau
-        if context.positives is None or self.normaliser == 'mean':
+        positives = None if self.normaliser == 'mean' else context.positives()
+        if positives is None:
             return binary_kl_divergence(student, teacher, tau, context.mask)
         soft = (student, teacher) if tau == 1 else (student.float() / tau, teacher.float() / tau)
-        return tau**2 * focal_binary_divergence(*soft, context.mask, normalizer=context.positives)
+        return tau**2 * focal_binary_divergence(*soft, context.mask, normalizer=positives)
 
 
 @MODELS.register_module()

@@ -66,7 +66,7 @@ def test_a_detectors_sum_over_priors_is_divided_by_its_positives():
 def test_what_is_no_image_counts_for_nothing():
     student, teacher = torch.randn(2, 1, 3, 2, 2)
     mask = torch.tensor([[[True, True], [False, False]]])
-    context = PairContext(Kind.SIGMOID_SCORES, mask=mask, positives=torch.tensor(2.0))
+    context = PairContext(Kind.SIGMOID_SCORES, mask=mask, positives=lambda: torch.tensor(2.0))
     cut = replace(context, mask=None)
     found = KLDivergence()(student, teacher, context)
     torch.testing.assert_close(found, KLDivergence()(student[:, :, :1], teacher[:, :, :1], cut))
@@ -74,16 +74,23 @@ def test_what_is_no_image_counts_for_nothing():
 
 def test_the_temperature_is_1_unless_one_is_given():
     student, teacher = torch.randn(2, 1, 3, 2, 2)
-    context = PairContext(Kind.SIGMOID_SCORES, positives=torch.tensor(2.0))
+    context = PairContext(Kind.SIGMOID_SCORES, positives=lambda: torch.tensor(2.0))
     torch.testing.assert_close(
         KLDivergence()(student, teacher, context), focal_binary_divergence(student, teacher, normalizer=2.0)
     )
     soft = 9 * focal_binary_divergence(student / 3, teacher / 3, normalizer=2.0)
     torch.testing.assert_close(KLDivergence(tau=3.0)(student, teacher, context), soft)
-    no_detector = replace(context, positives=None)
+    no_detector = replace(context, positives=lambda: None)
     torch.testing.assert_close(
         KLDivergence(tau=3.0)(student, teacher, no_detector), binary_kl_divergence(student, teacher, 3.0)
     )
+
+
+def test_a_mean_asks_no_rank_for_positives():
+    student, teacher = torch.randn(2, 1, 3, 2, 2)
+    context = PairContext(Kind.SIGMOID_SCORES, positives=lambda: pytest.fail('were counted'))
+    found = KLDivergence(tau=1.0, normaliser='mean')(student, teacher, context)
+    torch.testing.assert_close(found, binary_kl_divergence(student, teacher, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +108,7 @@ def test_the_temperature_is_1_unless_one_is_given():
 def test_every_method_of_logits_has_the_choice(distiller, tau, default):
     """Those with a finished teacher divide by positives; where all learn, that would throw all back."""
     student, teacher = torch.randn(2, 1, 3, 2, 2)
-    context = PairContext(Kind.SIGMOID_SCORES, positives=torch.tensor(2.0))
+    context = PairContext(Kind.SIGMOID_SCORES, positives=lambda: torch.tensor(2.0))
     values = {
         'mean': binary_kl_divergence(student, teacher),
         'positives': focal_binary_divergence(student, teacher, normalizer=2.0),
