@@ -34,9 +34,9 @@ from mmadm.utils.checkpoint import read_checkpoint  # noqa: E402
 from mmadm.utils.errors import CheckpointError  # noqa: E402
 
 OUT = ROOT / 'benchmarks' / 'campaigns' / 'kill_and_resume.json'
-ITERATIONS, INTERVAL = 120, 2
-#: Moments in turn, and the seconds after which any is right
-KINDS, PATIENCE = ('anywhere', 'writing', 'validation', 'best'), 5
+ITERATIONS, INTERVAL = 300, 2
+#: Moments in turn, and the iterations after which any is right: in seconds a quick machine would end before the last
+KINDS, PATIENCE = ('anywhere', 'writing', 'validation', 'best'), 6
 console = Console()
 
 
@@ -68,6 +68,11 @@ def unreadable(work_dir: Path) -> list[str]:
     return wrong
 
 
+def newest(work_dir: Path) -> int:
+    """Iteration of the newest checkpoint, 0 if there is none."""
+    return max((int(file.stem[5:]) for file in work_dir.glob('iter_*.pth') if file.stem[5:].isdigit()), default=0)
+
+
 def moment(kind: str, work_dir: Path, draw: random.Random) -> bool:
     """Whether it is the moment to kill a training."""
     if kind == 'anywhere':
@@ -86,16 +91,14 @@ def killed_run(path: Path, work_dir: Path, kills: int, draw: random.Random) -> t
     wrong: list[str] = []
     while True:
         process, before = start(path, work_dir), len(list(work_dir.glob('iter_*.pth')))
-        newest = max((file.stat().st_mtime for file in work_dir.glob('iter_*.pth')), default=0.0)
+        began = newest(work_dir)
         if done.total() < kills:
             # not before it has saved something new, so that it gets on
-            while process.is_alive() and not any(
-                file.stat().st_mtime > newest for file in work_dir.glob('iter_*.pth') if file.exists()
-            ):
+            while process.is_alive() and newest(work_dir) <= began:
                 time.sleep(0.02)
-            kind, deadline = KINDS[done.total() % len(KINDS)], time.monotonic() + PATIENCE
+            kind = KINDS[done.total() % len(KINDS)]
             while process.is_alive() and not moment(kind, work_dir, draw):
-                if time.monotonic() > deadline:
+                if newest(work_dir) > began + PATIENCE:
                     kind = 'anywhere'
             if process.is_alive():
                 process.kill()

@@ -69,7 +69,11 @@ class RoleCheckpointHook(CheckpointHook):
         model = unwrapped(runner.model)
         self._deploy = getattr(model, 'deploy', None)
         super().before_train(runner)
-        self._adopt_best(runner)
+        newest = Path(self.out_dir) / self.filename_tmpl.format(runner.epoch if self.by_epoch else runner.iter)
+        if newest.is_file():
+            # a resumed `CheckpointHook` knows of none, and would save a best one alone where an unbroken run saves two
+            self.last_ckpt = str(newest)
+            self._adopt_best(runner, newest)
         self.file_backend.to_remove += [str(Path(self.out_dir) / name) for name in self._left]
         self._remove_replaced()
         if is_main_process():
@@ -162,14 +166,13 @@ class RoleCheckpointHook(CheckpointHook):
                     note.unlink(missing_ok=True)
             raise
 
-    def _adopt_best(self, runner: Runner) -> None:
+    def _adopt_best(self, runner: Runner, newest: Path) -> None:
         """Count a best checkpoint of the very iteration that is resumed from.
 
         ``CheckpointHook`` writes the best one first and then the newest again, which then knows of it. If that was cut
         off, the best one would stay for ever, and its score be unknown.
         """
-        newest = Path(self.out_dir) / self.filename_tmpl.format(runner.epoch if self.by_epoch else runner.iter)
-        for key in self.key_indicators if self.save_best and newest.is_file() else ():
+        for key in self.key_indicators if self.save_best else ():
             name = '*' if key == 'auto' else escape(key.replace('/', '_'))
             for path in newest.parent.glob(f'best_{name}_{newest.name}'):
                 if str(path) in self._tracked() or path.stat().st_mtime_ns < newest.stat().st_mtime_ns:
