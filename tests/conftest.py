@@ -54,6 +54,14 @@ def _names_of_runs() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What mmengine logs, by a logger of the test's own: a former one may have been silenced."""
+    MMLogger.get_instance('of_the_test', log_level='INFO').addHandler(caplog.handler)
+    yield caplog
+    MMLogger._instance_dict.pop('of_the_test')
+
+
 @pytest.fixture(autouse=True)
 def _loggers_outlive_capsys() -> Iterator[None]:
     """Give mmengine's loggers, which are global, an open stream again.

@@ -14,7 +14,6 @@ from mmcv.transforms import BaseTransform
 from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from mmengine.structures import PixelData
 from PIL import Image
@@ -31,12 +30,9 @@ PACK = dict(type='PackDetInputs')
 
 
 @pytest.fixture
-def warnings_of(caplog):
+def warnings_of(logged):
     """Messages of warnings."""
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    yield lambda: [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
-    logger.removeHandler(caplog.handler)
+    return lambda: [record.getMessage() for record in logged.records if record.levelname == 'WARNING']
 
 
 def content(names=NAMES, images=2) -> dict:

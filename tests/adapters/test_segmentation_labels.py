@@ -14,7 +14,6 @@ import small_segmentors
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from PIL import Image
 
@@ -43,12 +42,9 @@ class MapIds(mmcv.transforms.BaseTransform):
 
 
 @pytest.fixture
-def warnings_of(caplog):
+def warnings_of(logged):
     """Messages of warnings."""
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    yield lambda: [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
-    logger.removeHandler(caplog.handler)
+    return lambda: [record.getMessage() for record in logged.records if record.levelname == 'WARNING']
 
 
 def write(folder: Path, *maps) -> Path:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from small_segmentors import SIZE, batch, build, segmentor
 from tap_reader import TapReader
@@ -90,14 +89,10 @@ def test_a_module_called_several_times_gives_a_list_and_hooks_go_away():
     assert not shared._forward_hooks
 
 
-def test_a_tap_that_is_changed_in_place_is_told_in_the_dry_run(model, adapter, caplog):
+def test_a_tap_that_is_changed_in_place_is_told_in_the_dry_run(model, adapter, logged):
     block = 'backbone.layer4.1'  # of a ResNet: the sum with the shortcut and the last ReLU change what bn2 puts out
-    MMLogger.get_current_instance().addHandler(caplog.handler)
-    try:
-        adapter.probe(model, 64, [f'{block}.bn2', f'{block}.conv2', block, 'feats', 'logits'])
-    finally:
-        MMLogger.get_current_instance().removeHandler(caplog.handler)
-    told = [record.getMessage() for record in caplog.records]
+    adapter.probe(model, 64, [f'{block}.bn2', f'{block}.conv2', block, 'feats', 'logits'])
+    told = [record.getMessage() for record in logged.records]
     assert len(told) == 1 and told[0].startswith(
         f"role 'student': what is read at tap '{block}.bn2' is changed in place"
     )

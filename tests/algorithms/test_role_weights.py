@@ -12,7 +12,6 @@ import torch
 from mmdet.models import FCOSHead
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
-from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
 from served_files import Bait, served
 from small_segmentors import build, distillation, segmentor
@@ -27,12 +26,9 @@ LOGITS = dict(FEATURES, at='logits')
 
 
 @pytest.fixture
-def warned(caplog):
-    """What is logged while a model is built; loggers of mmengine do not pass on what they log."""
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    yield lambda: [record.getMessage() for record in caplog.records if 'fits role' in record.getMessage()]
-    logger.removeHandler(caplog.handler)
+def warned(logged):
+    """What is logged of a misfit while a model is built."""
+    return lambda: [record.getMessage() for record in logged.records if 'fits role' in record.getMessage()]
 
 
 def saved(path, model, **changes):

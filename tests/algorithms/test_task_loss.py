@@ -9,7 +9,6 @@ import pytest
 import small_detectors
 import small_segmentors
 import torch
-from mmengine.logging import MMLogger
 from small_trainings import role_config, runner_of, write_images
 
 from mmadm.algorithms.role_runner import wanted_taps
@@ -90,11 +89,8 @@ def test_padding_still_does_not_count():
 
 
 @pytest.fixture
-def said(caplog):
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    yield lambda: [record.getMessage() for record in caplog.records]
-    logger.removeHandler(caplog.handler)
+def said(logged):
+    return lambda: [record.getMessage() for record in logged.records]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from pathlib import Path
 
@@ -125,22 +124,16 @@ def test_full_runs_the_suite_in_a_folder_of_its_own(monkeypatch, tmp_path):
     assert run(tmp_path, '--full') == 1 and len(called) == 3
 
 
-def test_only_known_warnings_are_left_out():
-    logger, told = MMLogger.get_current_instance(), []
-    handler = logging.Handler()
-    handler.emit = lambda record: told.append(record.getMessage())
-    logger.addHandler(handler)
-    try:
-        with pytest.warns(UserWarning) as caught, demo.without_known_warnings():
-            warnings.warn(f'{demo.KNOWN[0]} as an API', UserWarning, stacklevel=1)
-            warnings.warn('The learning rate is 0', UserWarning, stacklevel=1)
-            logger.warning(f'{demo.KNOWN[4]} with value of x')
-            logger.warning('The loss is large')
-        logger.warning(f'{demo.KNOWN[4]} afterwards')
-    finally:
-        logger.removeHandler(handler)
+def test_only_known_warnings_are_left_out(logged):
+    logger = MMLogger.get_current_instance()
+    with pytest.warns(UserWarning) as caught, demo.without_known_warnings():
+        warnings.warn(f'{demo.KNOWN[0]} as an API', UserWarning, stacklevel=1)
+        warnings.warn('The learning rate is 0', UserWarning, stacklevel=1)
+        logger.warning(f'{demo.KNOWN[4]} with value of x')
+        logger.warning('The loss is large')
+    logger.warning(f'{demo.KNOWN[4]} afterwards')
     assert [str(warning.message) for warning in caught] == ['The learning rate is 0']
-    assert told == ['The loss is large', f'{demo.KNOWN[4]} afterwards']
+    assert [record.getMessage() for record in logged.records] == ['The loss is large', f'{demo.KNOWN[4]} afterwards']
 
 
 def test_the_packages_teacher_is_small_fits_its_config_and_names_no_folder():

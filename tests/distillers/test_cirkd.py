@@ -9,7 +9,6 @@ import small_detectors
 import small_segmentors
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MMLogger
 from role_outputs import role_outputs
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -178,7 +177,7 @@ def test_memories_are_in_the_checkpoint_and_in_no_role():
     assert {key.split('.')[1] for key in state if key.startswith('connectors')} == {'cirkd'}
 
 
-def test_too_large_memories_are_refused_with_a_size_that_fits(monkeypatch, caplog):
+def test_too_large_memories_are_refused_with_a_size_that_fits(monkeypatch, logged):
     monkeypatch.setattr(cirkd, 'free_bytes', lambda: 2 * 4 * small_segmentors.CLASSES * 8 * 1100)
     options = dict(type='CIRKD', pixel_queue=2000, region_queue=200, region_entries=500)
     with pytest.raises(
@@ -187,11 +186,8 @@ def test_too_large_memories_are_refused_with_a_size_that_fits(monkeypatch, caplo
         small_segmentors.distillation(distillers=[options])
     fits = dict(word.split('=') for word in str(e.value).rpartition('fits is ')[2].split(', '))
     assert fits == dict(pixel_queue='1000', region_queue='100')
-    # a logger of its own: that of a former training may show errors alone
-    MMLogger.get_instance('memories', log_level='INFO').addHandler(caplog.handler)
     small_segmentors.distillation(distillers=[{**options, **{key: int(size) for key, size in fits.items()}}])
-    MMLogger._instance_dict.pop('memories')
-    assert 'CIRKD: pixel and region memories take 0.2 MiB' in caplog.text
+    assert 'CIRKD: pixel and region memories take 0.2 MiB' in logged.text
     monkeypatch.setattr(cirkd, 'free_bytes', lambda: None)
     small_segmentors.distillation(distillers=[options])
 
