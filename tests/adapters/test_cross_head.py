@@ -75,9 +75,10 @@ def test_a_heads_own_features_lead_to_its_own_predictions(family, start):
     inside = inside if start else dict.fromkeys(BRANCHES, features)
     found = cross_head(head, start, *([level.clone() for level in inside[branch]] for branch in BRANCHES))
     assert len(found) == (3 if family == 'atss' else 2)
-    for mine, theirs in zip(found, stock, strict=False):
+    channels = (head.cls_out_channels, 17 if family == 'gfl' else 4 * head.num_base_priors, 1)
+    for mine, theirs, width in zip(found, stock, channels, strict=False):
         # the taps have the anchors of a position, and the sides of GFL's boxes, in the batch
-        assert len(mine) == 5
+        assert [level.shape[1] for level in mine] == [width] * 5
         assert all(torch.equal(a, b.reshape(a.shape)) for a, b in zip(mine, theirs, strict=True))
 
 
