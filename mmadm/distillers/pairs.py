@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmadm.distillers.class_targets import class_targets, valid_mask
 from mmadm.distillers.grids import Grid, grids_of, moved_onto
 from mmadm.structures import Kind, PairContext, RoleOutput, Tap
-from mmadm.utils.errors import ConfigError
+from mmadm.utils.errors import ConfigError, near_matches
 
 Outputs = Mapping[str, RoleOutput]
 TapSpec = str | Mapping[str, str]
@@ -65,10 +65,14 @@ def edges_between(pairs: Sequence[tuple[str, str]], at: TapSpec | Sequence[TapSp
         key: Config key to name in an error.
 
     Raises:
-        ConfigError: If a dict lacks a role, or levels are not chosen by an index or a range.
+        ConfigError: If a dict lacks a role or names another, or levels are not chosen by an index or a range.
     """
     edges: list[Edge] = []
+    roles = sorted({role for pair in pairs for role in pair})
     for spec in [at] if isinstance(at, str | Mapping) else list(at):
+        for role in spec if isinstance(spec, Mapping) else ():
+            if role not in roles:
+                raise ConfigError(f'{key}.at={dict(spec)}: no role {role!r} is compared; {near_matches(role, roles)}')
         for learner, source in pairs:
             by_role: Mapping[str, str] = {learner: spec, source: spec} if isinstance(spec, str) else spec
             lacking = {learner, source} - set(by_role)

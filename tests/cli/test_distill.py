@@ -219,6 +219,7 @@ def test_a_training_is_started_as_asked(here, monkeypatch):
         ),
         (['--at', 'backbone.layer9'], "no tap 'backbone.layer9'; did you mean 'backbone.layer"),
         (['--at', 'feats', 'student=feats'], 'one tap for all roles, or ROLE=TAP for each'),
+        (['--at', 'student=feats', 'techer=feats'], "no role 'techer' is compared; did you mean 'teacher'?"),
         (['--set', 'pixel_queue=9'], '--set pixel_queue=9: no key of a training config'),
         (['--set', 'train_dataloader.dataset.pipeline.99.type=A'], '--set train_dataloader.dataset.pipeline.99.type'),
         (['--out', 'a.txt'], '--out=a.txt: a config ends with .py'),
