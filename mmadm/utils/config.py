@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from copy import deepcopy
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
+from heapq import nlargest
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,9 +67,29 @@ def resolve_config(name: str | Path) -> Path:
         root = folder.parent / 'configs'
     path = root / inside
     if not path.is_file():
-        known = [str(p.relative_to(root)) for p in root.glob('*/*.py')]
-        raise ConfigError(f'cfg={str(name)!r}: {package} has no config {inside!r}; {near_matches(inside, known)}')
+        known = [p.relative_to(root).as_posix() for p in root.glob('*/*.py')]
+        raise ConfigError(f'cfg={str(name)!r}: {package} has no config {inside!r}; {_near_configs(inside, known)}')
     return path
+
+
+def _near_configs(name: str, known: list[str]) -> str:
+    """Say which configs share most words with a name: by its letters alone a short name is near none."""
+    words = {file: set(_words(file)) for file in known}
+    every = set().union(*words.values())
+    meant = {near for word in _words(name) for near in get_close_matches(word, every, n=1, cutoff=0.75)}
+    if not meant:
+        return near_matches(name, sorted({file.partition('/')[0] for file in known}))
+
+    def likeness(file: str) -> tuple[int, float]:
+        """Words in common, then letters; without the folder where the name has none."""
+        letters = file if '/' in name else file.partition('/')[2]
+        return len(words[file] & meant), SequenceMatcher(None, name, letters).ratio()
+
+    return f'did you mean {", ".join(map(repr, nlargest(5, known, likeness)))}?'
+
+
+def _words(file: str) -> list[str]:
+    return re.findall('[a-z0-9]+', file.lower().removesuffix('.py'))
 
 
 def role_model_cfg(role_cfg: Mapping[str, Any]) -> dict[str, Any]:

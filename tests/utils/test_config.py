@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmadm.utils.config import read_config, role_cfgs, role_model_cfg
+from mmadm.utils.config import read_config, resolve_config, role_cfgs, role_model_cfg
 from mmadm.utils.errors import ConfigError
 
 PSPNET = 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
@@ -54,6 +54,26 @@ def test_override_goes_with_like():
 def test_an_override_that_does_not_fit(name, override, message):
     with pytest.raises(ConfigError, match=message):
         role_model_cfg(dict(cfg=name, override=override))
+
+
+@pytest.mark.parametrize(
+    ('written', 'first'),
+    [
+        ('mmseg::pspnet_r18.py', 'pspnet/pspnet_r18-d8_'),
+        ('mmseg::pspent/pspent_r18-d8_cityscapes.py', 'pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-'),
+        ('mmseg::segformer_b0', 'segformer/segformer_mit-b0_'),
+        ('mmdet::retinanet_r50_fpn_1x_coco.py', 'retinanet/retinanet_r50_fpn_1x_coco.py'),
+        ('mmdet::faster_rcnn/faster_rcnn_r50.py', 'faster_rcnn/faster-rcnn_r50_'),
+    ],
+)
+def test_of_an_unknown_config_those_with_its_words_are_named(written, first):
+    with pytest.raises(ConfigError, match=rf"has no config '.*'; did you mean '{first}"):
+        resolve_config(written)
+
+
+def test_of_a_config_like_none_the_folders_are_named():
+    with pytest.raises(ConfigError, match=r"mmseg has no config 'qqqq'; valid: '_base_', 'ann', .* more"):
+        resolve_config('mmseg::qqqq')
 
 
 @pytest.mark.parametrize(
