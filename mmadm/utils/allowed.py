@@ -92,4 +92,6 @@ def why_unreadable(error: Exception, path: str) -> str:
             f'weights alone: python -c "{recipe}"'
         )
     what = 'cannot be read' if isinstance(error, OSError) else 'is truncated or not a checkpoint'
+    if not isinstance(error, OSError | RuntimeError) or 'weights_only' in text:  # what pickle stumbles on says nothing
+        return f'{what}: it is no file that torch.save wrote to its end'
     return f'{what} ({type(error).__name__}: {text.strip().partition(chr(10))[0][:200]})'

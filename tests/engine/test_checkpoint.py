@@ -176,6 +176,14 @@ class TestReading:
         with pytest.raises(CheckpointError, match=r'a\.pth is truncated or not a checkpoint'):
             read_checkpoint(tmp_path / 'a.pth')
 
+    @pytest.mark.parametrize('text', ['hello', 'the weights', 'version https://git-lfs', '{"a": 1}', '<!DOCTYPE html>'])
+    def test_of_a_text_is_said_what_it_is_not(self, tmp_path, text):
+        (tmp_path / 'a.pth').write_text(text)
+        with pytest.raises(CheckpointError) as refused:
+            read_checkpoint(tmp_path / 'a.pth')
+        told = 'a.pth is truncated or not a checkpoint: it is no file that torch.save wrote to its end'
+        assert str(refused.value) == f'{tmp_path}/{told}'
+
     def test_what_is_lacking_is_named(self, tmp_path):
         write_checkpoint({'meta': {}, 'state_dict': {}}, tmp_path / 'a.pth')
         with pytest.raises(CheckpointError, match=r"no 'message_hub' and no 'optimizer'; .*full checkpoint"):
