@@ -119,6 +119,7 @@ def plain_step(learner: Learner, batches: list[dict[str, Any]]) -> Callable[[int
     """Training steps of a model, each the iteration of its number; the copying of the batch is not part of them."""
 
     def prepare(number: int) -> Callable[[], object]:
+        """Copy the batch of a number; returns the step."""
         batch = deepcopy(batches[number % len(batches)])
         return lambda: learner.step(batch)
 
@@ -140,6 +141,7 @@ def own_modules(learner: Learner, batches: list[dict[str, Any]]) -> Callable[[in
             optimizers.append(type(optimizer)(params, **{**optimizer.defaults, 'lr': 0.0}))
 
     def run() -> None:
+        """Repeat the noted calls, then step the optimisers of their weights."""
         with learner.wrapper.optim_context(model):
             for call in calls:
                 call.repeat()
@@ -158,10 +160,12 @@ def prefix(
     dtype = teacher_precision(cfg.model.get('teacher_dtype'))
 
     def prepare(number: int) -> Callable[[], object]:
+        """Prepare the images of a batch; returns the pass."""
         data = model.data_preprocessor(deepcopy(batches[number % len(batches)]), True)
         inputs, samples = data['inputs'][role], data['data_samples'][role]
 
         def run() -> None:
+            """Run the role to its last tap."""
             with torch.no_grad(), lowered(dtype, inputs.device):  # as a training runs it
                 adapter.features(network, inputs, taps, samples)
 

@@ -46,12 +46,14 @@ class _Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
+        """Write, or end the program."""
         try:
             return self._stream.write(text)
         except BrokenPipeError:
             self._end()
 
     def flush(self) -> None:
+        """Flush, or end the program."""
         try:
             self._stream.flush()
         except BrokenPipeError:
