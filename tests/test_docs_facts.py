@@ -12,6 +12,8 @@ import pytest
 from mmengine.registry import Registry
 
 import mmadm.registry
+from mmadm.demo.streets import canvas
+from mmadm.demo.streets_dataset import StreetsDataset
 from mmadm.distillers.schedule import WeightSchedule
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,6 +91,12 @@ def test_the_schedule_table_is_the_signature():
     assert [[row[0], row[2]] for row in rows] == [[f'`{key}`', f'`{p.default}`'] for key, p in parameters.items()]
     for warmup in re.findall(r'`(\w+)`', rows[0][1]):
         WeightSchedule(warmup, length=1)
+
+
+def test_the_classes_of_the_streets_are_named():
+    ids = [value for key, value in vars(canvas).items() if re.fullmatch('[A-Z]+', key) and value < 19]
+    names = ', '.join(StreetsDataset.METAINFO['classes'][number] for number in ids)
+    assert f'occur: {names};' in (ROOT / 'docs/first_run.md').read_text(encoding='utf-8')
 
 
 def test_quoted_messages_are_in_the_code():
