@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from datetime import timedelta
 from numbers import Real
 from typing import Any
@@ -107,17 +107,25 @@ def terminal() -> Console | None:
 
 
 def build_runner(cfg: Any, console: Console | None) -> Runner:
-    """Build a Runner; on a terminal, what mmengine says of it is left to its log file.
+    """Build a Runner; what mmengine says of it waits, so that an error stands alone. On a terminal its file keeps it.
 
     Raises:
         ConfigError: If learning rates by role lack a role, which mmengine builds before any hook can look, or if a
             network has norms that its devices cannot do.
     """
-    with redirect_stdout(io.StringIO()) if console is not None else nullcontext():
+    with redirect_stdout(io.StringIO()) as told:
         runner = Runner.from_cfg(cfg)
-    check_norms_of_ranks(runner.model)
-    check_scheduled_roles(runner.param_schedulers, runner.optim_wrapper, unwrapped(runner.model))
+        check_norms_of_ranks(runner.model)
+        check_scheduled_roles(runner.param_schedulers, runner.optim_wrapper, unwrapped(runner.model))
+    if console is None:
+        print(told.getvalue(), end='')
+        for handler in _of_screen(runner):
+            handler.stream = sys.stdout
     return runner
+
+
+def _of_screen(runner: Runner) -> list[logging.StreamHandler[Any]]:
+    return [handler for handler in runner.logger.handlers if type(handler) is logging.StreamHandler]
 
 
 @contextmanager
@@ -134,7 +142,7 @@ def watched(runner: Runner, console: Console | None) -> Iterator[None]:
         yield
         return
     console.print(f'log: {runner.log_dir}', markup=False, highlight=False, soft_wrap=True)
-    handlers = [handler for handler in runner.logger.handlers if type(handler) is logging.StreamHandler]
+    handlers = _of_screen(runner)
     former = [(handler, handler.level) for handler in handlers]
     try:
         with hook.bar:

@@ -13,6 +13,7 @@ from small_segmentors import segmentor
 from small_trainings import role_config, runner_of, stock_config, write_images
 
 from mmadm.cli.progress import ReadableLogHook, build_runner, terminal, watched
+from mmadm.utils.errors import ConfigError
 
 
 @pytest.fixture(scope='module')
@@ -111,6 +112,19 @@ def test_no_terminal_here_and_the_environment_is_left_to_the_log_on_one(data, tm
     build_runner(cfg, Console(force_terminal=True, file=io.StringIO()))
     assert capsys.readouterr().out == ''
     assert 'System environment' in next(tmp_path.glob('*/*.log')).read_text()
+
+
+def test_without_a_terminal_the_log_waits_until_nothing_is_wrong(data, tmp_path, capsys):
+    cfg = role_config(data, iterations=2)
+    cfg.work_dir, cfg.log_level = str(tmp_path / 'good'), 'INFO'
+    build_runner(cfg, None).logger.info('goes on')
+    out = capsys.readouterr().out
+    assert out.index('System environment') < out.index('Hooks will be executed') < out.index('goes on')
+    cfg.work_dir, cfg.param_scheduler = str(tmp_path / 'bad'), dict(studnet=[])
+    with pytest.raises(ConfigError, match='param_scheduler'):
+        build_runner(cfg, None)
+    assert capsys.readouterr() == ('', '')
+    assert 'System environment' in next((tmp_path / 'bad').glob('*/*.log')).read_text()
 
 
 @pytest.mark.parametrize('guarded', [False, True])
