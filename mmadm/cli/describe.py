@@ -20,7 +20,7 @@ def role_table(model: nn.Module, cfg: Config) -> Table:
     table = _table('role', 'network', 'learns', 'parameters', 'starts from')
     for role, network in model.roles.items():
         told = cfg.model.roles[role]
-        learns = ', '.join(told.get('train', ())) or 'yes'
+        learns = ', '.join(told.get('train') or ()) or 'yes'
         parameters = sum(parameter.numel() for parameter in network.parameters())
         table.add_row(
             f'{role} (deployed)' if role == model.deploy else role,
@@ -45,7 +45,7 @@ def image_lines(model: nn.Module) -> list[str]:
 def distiller_table(model: nn.Module, cfg: Config) -> Table:
     """Who learns from whom: taps, what they are and their shapes on a blank image, and numbers."""
     table, facts = _table('distiller', 'learner', 'from', 'tap', 'levels'), model.facts()
-    for distiller, told in zip(model.distillers.values(), cfg.model.distillers, strict=True):
+    for distiller, told in zip(model.distillers.values(), cfg.model.get('distillers', ()), strict=True):
         rows = [_row(edge, facts) for edge in distiller.edges()] or [('', '', _taps(distiller), '')]
         for index, row in enumerate(rows):
             table.add_row('' if index else f'{kind_of(told)}\n{numbers(told)}'.strip(), *row)

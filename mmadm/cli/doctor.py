@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from packaging.version import Version
 from rich.console import Console
 from rich.table import Table
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(_table(rows))
     if args.config:
         with one_line_errors():
+            MMLogger.get_current_instance().setLevel('WARNING')  # how each weight was drawn
             path = resolve_config(args.config)
             describe(Config.fromfile(path), args.config)
             if args.cost:

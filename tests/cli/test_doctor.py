@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from rich.console import Console
-from small_segmentors import segmentor
+from small_segmentors import build, segmentor
 from small_trainings import stock_config, write_images
 
 from mmadm.bench.gpu_check import command
@@ -106,3 +106,15 @@ def test_the_command_knows_its_verbs(capsys):
         main(['tran'])
     assert ended.value.code == 2
     assert "did you mean 'train'" in capsys.readouterr().err
+
+
+def test_how_each_weight_was_drawn_does_not_come_before_what_a_config_would_do(tmp_path, logged):
+    torch.save(dict(state_dict=build(segmentor(4, classes=7)).state_dict()), tmp_path / 'seven.pth')
+    cfg = stock_config(write_images(tmp_path / 'data'))
+    student = dict(cfg=segmentor(4), checkpoint=str(tmp_path / 'seven.pth'), train=None)  # and no distillers
+    cfg.model = dict(type='mmadm.Distillation', roles=dict(student=student))
+    cfg.dump(tmp_path / 'misfit.py')
+    logged.clear()  # of the network in the file
+    assert doctor.main([str(tmp_path / 'misfit.py')]) == 0
+    (record,) = logged.records
+    assert "fits role 'student' in part" in record.getMessage()
