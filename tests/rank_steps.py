@@ -80,7 +80,7 @@ SEGMENTATION: dict[str, Config] = dict(
     kdcl_minlogit=together(dict(type='KDCL', roles=PAIR, ensemble='minlogit')),
     switokd=together(dict(type='SwitOKD')),
     adm=together(ADM),
-    adm_dml=together(MUTUAL, dict(ADM, relative=True, region='topk')),
+    adm_dml=together(MUTUAL, dict(ADM, region='topk')),
     switokd_adm=together(dict(type='SwitOKD'), ADM),
     kdcl_adm=together(dict(type='KDCL', roles=PAIR), ADM),
     sokd=bridge('backbone.layer4', 'decode_head'),

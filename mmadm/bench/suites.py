@@ -58,7 +58,6 @@ WEIGHTS: dict[str, tuple[str, int, dict[str, object]]] = {
     f'adm_a{alpha:g}_b{beta:g}': ('adm', 1, {'consensus': alpha, 'divergence': beta})
     for alpha, beta in product((0.1, 1.0, 3.0, 30.0), (0.0, 0.01, 0.1))
 }
-WEIGHTS['adm_relative'] = ('adm', 1, {'relative': True})
 UNIFORM = {'avatars.weighting': 'uniform'}
 BLOCKS = {f'avatars.perturbation.{index}.type': 'BlockMask' for index in range(4)}
 # avatars of one step that differ in strength, in single elements or in squares of 4 x 4 positions

@@ -20,7 +20,6 @@ from mmadm.functional import (
     consensus_loss,
     divergence_from_map,
     region_weights,
-    relative_lengths,
     similarity_map,
 )
 from mmadm.functional.common import valid_mean
@@ -51,8 +50,6 @@ class ADM(Distiller):
         tau: Temperature of the position weights.
         region: ``softmax``, ``topk`` or ``uniform``.
         share: Share of positions that ``topk`` keeps.
-        relative: Whether the divergence pushes each of the teacher's features by a step of one size; by default short
-            features are pushed farther.
         foreground: Log how the maps lie on ground-truth objects: True for what is inside boxes, a list of class ids
             for the objects of a semantic segmentation. ``<student>.foreground`` is their share of the consensus
             weight, ``<student>.foreground_area`` of the map; ``overlap_similar`` the IoU of the objects with as many
@@ -77,7 +74,6 @@ class ADM(Distiller):
         tau: float = 0.1,
         region: Region = 'softmax',
         share: float = 0.5,
-        relative: bool = False,
         foreground: bool | Sequence[int] = False,
         avatars: dict[str, Any] | None = None,
         schedule: dict[str, Any] | None = None,
@@ -90,7 +86,6 @@ class ADM(Distiller):
         self.consensus = consensus
         self.divergence = divergence
         self.foreground = foreground
-        self.relative = relative
         self.avatars = None if avatars is None else AvatarEnsemble.from_cfg(avatars)
         self.options: dict[str, Any] = {'tau': tau, 'region': region, 'share': share}
         # an unknown region or a bad tau shall fail while the config is read, not at the first iteration
@@ -160,8 +155,7 @@ class ADM(Distiller):
             losses.setdefault(f'{edge.learner.role}.loss_consensus', []).append(self.consensus * term)
         if teacher_learns:
             for_teacher = similarity_map(student.detach(), teacher, mask)
-            factor = relative_lengths(teacher, mask) if self.relative else None
-            term = divergence_from_map(for_teacher, **self.options, mask=mask, factor=factor)
+            term = divergence_from_map(for_teacher, **self.options, mask=mask)
             losses.setdefault(f'{edge.source.role}.loss_divergence', []).append(self.divergence * term)
         return similarity.detach()
 

@@ -7,7 +7,6 @@ from mmadm.functional.adm import (
     divergence_from_map,
     divergence_loss,
     region_weights,
-    relative_lengths,
     similarity_map,
 )
 from mmadm.functional.attention import attention_distance, attention_map
@@ -84,7 +83,6 @@ __all__ = [
     'region_weights',
     'relation_angle',
     'relation_distance',
-    'relative_lengths',
     'similarity_map',
     'switch_threshold',
     'uncertainty_between',

@@ -94,25 +94,6 @@ def _weights_inside(flat: Tensor, tau: float, region: Region, share: float, vali
     return chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def relative_lengths(feature: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Lengths of the features at each position, relative to their mean over an image.
-
-    The gradient of a cosine grows as a feature gets shorter; by this factor all are moved by steps of one size.
-
-    Args:
-        feature: Shape (N, C, H, W).
-        mask: True where a position counts, shape (N, H, W); all positions by default.
-
-    Returns:
-        Shape (N, H, W) in float32, without gradient.
-    """
-    with torch.no_grad():
-        length = feature.float().square().sum(dim=1).clamp(min=FLOOR).sqrt()
-        valid = torch.ones_like(length) if mask is None else mask.to(length.dtype)
-        mean = (length * valid).sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=1)
-        return length / mean.clamp(min=FLOOR**0.5)[:, None, None]
-
-
 def consensus_from_map(
     similarity: Tensor,
     tau: float = 0.1,
@@ -131,12 +112,9 @@ def divergence_from_map(
     region: Region = 'softmax',
     share: float = 0.5,
     mask: Tensor | None = None,
-    factor: Tensor | None = None,
 ) -> Tensor:
-    """``L_di`` on a similarity map (N, H, W), by a constant factor (N, H, W); see :func:`divergence_loss`."""
+    """``L_di`` on a similarity map (N, H, W); see :func:`divergence_loss`."""
     weights = region_weights(-similarity, tau, region, share, mask)
-    if factor is not None:
-        weights = weights * factor.flatten(1)
     # the floor keeps the teacher from running into anti-correlation
     return (weights * similarity.flatten(1).clamp(min=0)).sum(dim=1).mean()
 

@@ -7,10 +7,8 @@ import torch
 
 from mmadm.functional import (
     consensus_loss,
-    divergence_from_map,
     divergence_loss,
     region_weights,
-    relative_lengths,
     similarity_map,
 )
 
@@ -164,27 +162,3 @@ def test_half_precision_features_do_not_overflow():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_relative_lengths_make_all_steps_of_the_divergence_equally_long():
-    torch.manual_seed(0)
-    teacher = torch.randn(2, 6, 3, 4) * torch.rand(2, 1, 3, 4).exp()
-    student = teacher + 0.1 * torch.randn_like(teacher)
-    teacher.requires_grad_()
-
-    def steps(factor):
-        """Lengths of the gradients at each position of equal weight."""
-        similarity = similarity_map(student, teacher)
-        loss = divergence_from_map(similarity, region='uniform', factor=factor)
-        (gradient,) = torch.autograd.grad(loss, teacher)
-        # a cosine's gradient has the length sin / |F|
-        return gradient.norm(dim=1) / (1 - similarity.square()).clamp(min=1e-6).sqrt().detach()
-
-    lengths = relative_lengths(teacher)
-    torch.testing.assert_close(lengths.mean(dim=(1, 2)), torch.ones(2))
-    for image in steps(lengths):
-        torch.testing.assert_close(image, image.mean().expand_as(image), rtol=1e-3, atol=0)
-    assert steps(None).std() > 0.1 * steps(None).mean()
-    mask = torch.ones(2, 3, 4, dtype=torch.bool)
-    mask[:, 2:] = False
-    torch.testing.assert_close(relative_lengths(teacher, mask)[:, :2], relative_lengths(teacher[:, :, :2]))
