@@ -70,9 +70,10 @@ def edges_between(pairs: Sequence[tuple[str, str]], at: TapSpec | Sequence[TapSp
     edges: list[Edge] = []
     roles = sorted({role for pair in pairs for role in pair})
     for spec in [at] if isinstance(at, str | Mapping) else list(at):
-        for role in spec if isinstance(spec, Mapping) else ():
-            if role not in roles:
-                raise ConfigError(f'{key}.at={dict(spec)}: no role {role!r} is compared; {near_matches(role, roles)}')
+        if isinstance(spec, Mapping) and (unknown := [role for role in spec if role not in roles]):
+            raise ConfigError(
+                f'{key}.at={dict(spec)}: no role {unknown[0]!r} is compared; {near_matches(unknown[0], roles)}'
+            )
         for learner, source in pairs:
             by_role: Mapping[str, str] = {learner: spec, source: spec} if isinstance(spec, str) else spec
             lacking = {learner, source} - set(by_role)
