@@ -67,6 +67,12 @@ UNEQUAL: dict[str, tuple[str, int, dict[str, object]]] = {
     'akd_cwd_unequal_blocks_uniform': ('akd_cwd_unequal', 0, BLOCKS | UNIFORM),
 }
 VARIANTS |= ABLATION | WEIGHTS | UNEQUAL | {'dml_slowly': ('dml', 0, SLOWLY), 'adm_slowly': ('adm', 0, SLOWLY)}
+# both roles train in one step and teach each other nothing: what a pair's training itself does
+VARIANTS['side_by_side'] = ('dml', 0, {'weight': 0.0})
+VARIANTS['adm_alone'] = ('adm', 0, {'weight': 0.0})
+# mutual learning whose weight grows to its whole size over the whole training, as FFSD's and SOKD's do
+RAMPED = {'schedule.warmup': 'exponential', 'schedule.length': 3000}
+VARIANTS['dml_ramped'] = ('dml', 0, RAMPED)
 PAIRED = (
     *PLAIN,
     'kdcl',
@@ -77,6 +83,9 @@ PAIRED = (
     'akd_cwd',
     'sokd',
     'ffsd',
+    'side_by_side',
+    'online_kd',
+    'adm_alone',
     'dml_slowly',
     'adm_slowly',
     *WEIGHTS,
@@ -132,7 +141,7 @@ SUITES: dict[str, dict[str, str]] = {
         *OFFLINE,
         'ffsd',
     ),
-    'camvid_paired': small('camvid_paired', *PAIRED, 'cirkd', 'reviewkd', 'akd_cwd_unequal', *UNEQUAL),
+    'camvid_paired': small('camvid_paired', *PAIRED, 'dml_ramped', 'cirkd', 'reviewkd', 'akd_cwd_unequal', *UNEQUAL),
     'bccd_paired': small(
         'bccd_paired', *PAIRED, 'dml_positives', 'kd_mean', 'pkd', 'mgd', 'fgd', 'bckd', 'crosskd', 'reviewkd'
     ),
