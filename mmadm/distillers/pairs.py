@@ -68,11 +68,11 @@ def edges_between(pairs: Sequence[tuple[str, str]], at: TapSpec | Sequence[TapSp
         ConfigError: If a dict lacks a role or names another, or levels are not chosen by an index or a range.
     """
     edges: list[Edge] = []
-    roles = sorted({role for pair in pairs for role in pair})
+    roles = sorted({str(role) for pair in pairs for role in pair})  # what is no name is refused later
     for spec in [at] if isinstance(at, str | Mapping) else list(at):
-        if isinstance(spec, Mapping) and (unknown := [role for role in spec if role not in roles]):
+        if isinstance(spec, Mapping) and (unknown := [role for role in spec if str(role) not in roles]):
             raise ConfigError(
-                f'{key}.at={dict(spec)}: no role {unknown[0]!r} is compared; {near_matches(unknown[0], roles)}'
+                f'{key}.at={dict(spec)}: no role {unknown[0]!r} is compared; {near_matches(str(unknown[0]), roles)}'
             )
         for learner, source in pairs:
             by_role: Mapping[str, str] = {learner: spec, source: spec} if isinstance(spec, str) else spec
