@@ -19,7 +19,9 @@ from rich.table import Table
 from torch import Tensor
 
 from mmadm.structures import is_loss
+from mmadm.utils.cli import one_line_errors
 from mmadm.utils.config import read_config
+from mmadm.utils.errors import ConfigError, near_matches
 from mmadm.utils.unwrap import unwrapped
 
 Norms = dict[str, tuple[float, float]]
@@ -59,8 +61,11 @@ class LossGradients(Hook):
         self.found: dict[int, Norms] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Look at the losses, after whoever looks at them already."""
+        """Look at the losses, after whoever looks at them already; ConfigError if there is no such role that learns."""
         model = unwrapped(runner.model)
+        learning = getattr(model, 'trainable', ())
+        if self.role not in learning:
+            raise ConfigError(f'--role {self.role}: no role {self.role!r} learns; {near_matches(self.role, learning)}')
         former, weights = model.check_losses, [w for w in model.roles[self.role].parameters() if w.requires_grad]
 
         def look(total: Tensor, logged: dict[str, Tensor]) -> None:
@@ -85,13 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     cfg = read_config(args.config)
     cfg.merge_from_dict(args.cfg_options)
-    cfg.train_cfg.max_iters = args.steps
+    cfg.train_cfg = dict(by_epoch=False, max_iters=args.steps)
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = (
         None
     )
     cfg.default_hooks.checkpoint = None
     hook = LossGradients(args.role, args.every)
-    with tempfile.TemporaryDirectory() as cfg.work_dir:
+    with one_line_errors(2), tempfile.TemporaryDirectory() as cfg.work_dir:
         runner = Runner.from_cfg(cfg)
         runner.register_hook(hook)
         runner.train()

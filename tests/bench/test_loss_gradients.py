@@ -42,3 +42,6 @@ def test_the_command_prints_each_loss(config, tmp_path, capsys):
     main([str(tmp_path / 'pair.py'), '--steps', '2', '--every', '2'])
     assert 'teacher.loss_mutual' in capsys.readouterr().out.replace('\n', '')
     assert not list(tmp_path.glob('work_dirs'))
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / 'pair.py'), '--role', 'techer', '--steps', '2'])
+    assert "no role 'techer' learns; did you mean 'teacher'" in capsys.readouterr().err

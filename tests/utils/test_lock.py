@@ -53,7 +53,7 @@ def test_a_killed_training_is_in_nobodys_way_though_its_worker_lives(tmp_path, o
     other[0].join()
     os.kill(other[1], 0)
     with sole_training(tmp_path):
-        pass
+        assert (tmp_path / '.training.lock').read_text().startswith(f'process {os.getpid()} on ')
 
 
 def test_one_after_the_other(tmp_path):

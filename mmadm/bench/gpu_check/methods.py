@@ -72,9 +72,7 @@ def _together(name: str, detection: bool, student: Config, teacher: Config) -> C
     adm = dict(type='mmadm.ADM', student='student', teacher='teacher', at=place, divergence=0.1)
     kdcl = dict(type='mmadm.KDCL', roles=['student', 'teacher'], at='logits')
     cirkd = dict(type='mmadm.CIRKD', pixel_queue=200, region_queue=20, pixel_entries=256, region_entries=32)
-    # the coarsest level of these small images is one position: BatchNorm over two values gives their order alone
-    places = 'feats[0:4]' if detection else 'feats'
-    review = dict(type='mmadm.ReviewKD', at=places, mid_channels=32)
+    review = dict(type='mmadm.ReviewKD', at='feats', mid_channels=32)
     ffsd: dict[str, Any] = dict(type='mmadm.FFSD', students=['first', 'second'], leader='leader', warmup=0)
     ffsd |= dict(at='feats') if detection else dict(at='pre_logits', shallow=['backbone.layer3', 'backbone.layer2'])
     bridge = dict(like='teacher', train=['neck', 'bbox_head'] if detection else ['backbone.layer4', 'decode_head'])

@@ -26,9 +26,8 @@ VARIANTS: dict[str, tuple[str, bool, bool, bool]] = {
     'bfloat16, channels-last, compiled': ('bfloat16', True, True, True),
     'float32 with TF32, channels-last, compiled': ('float32', True, True, True),
 }
-#: How much farther from float32 the logits of a compiled network may be than those of the same one before. A network of
-#: random weights amplifies rounding, so how far lower precision alone takes it is a figure, and no check
-FARTHER = 1.5
+#: Largest deviation of the logits from float32: norm of the difference over norm
+TOLERANCES = dict(float32=5e-3, bfloat16=5e-2, float16=1e-2)
 
 
 def frozen_teacher(setting: Setting, report: Report) -> None:
@@ -43,7 +42,7 @@ def frozen_teacher(setting: Setting, report: Report) -> None:
         if setting.tiny:  # a compiler takes longer than a test has
             torch.compiler.set_stance('force_eager')
             stack.callback(torch.compiler.set_stance, 'default')
-        right, began, gaps = None, 0.0, dict[str, float]()
+        right, began = None, 0.0
         for name, (precision, tf32, last, compiled) in VARIANTS.items():
             with report.attempt(f'teacher in {name}'):
                 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
@@ -57,12 +56,10 @@ def frozen_teacher(setting: Setting, report: Report) -> None:
                 took = milliseconds(run, setting.device, *((2, 1) if setting.tiny else (20, 3)))
                 if right is None:
                     right, began = logits, took
-                gap = gaps[name] = ((logits - right).norm() / right.norm()).item()
-                limit = FARTHER * gaps[name.removesuffix(', compiled')] if compiled else None
-                report.check(f'teacher in {name}: finite logits', bool(logits.isfinite().all()))
+                gap = ((logits - right).norm() / right.norm()).item()
                 report.figure(f'teacher in {name}: forward pass', took, 'ms', note=f'first call {prepared:.1f} s')
                 report.figure(f'teacher in {name}: speed-up', began / took, 'times')
-                report.figure(f'teacher in {name}: deviation of the logits', gap, '', limit)
+                report.figure(f'teacher in {name}: deviation of the logits', gap, '', TOLERANCES[precision])
 
 
 def forward(network: nn.Module, inputs: Tensor, dtype: torch.dtype | None, _: int) -> Tensor:
