@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -93,10 +94,12 @@ def waits(device: torch.device) -> Iterator[Places]:
 
 def innermost_place() -> str:
     """The innermost line of the toolboxes or of mmadm that is running, this file apart."""
+    # by where the packages lie: a checkout may be called like one of them and hold an environment
+    found = [(package, sys.modules[package].__file__ or '') for package in PACKAGES if package in sys.modules]
+    folders = [(package, f'{os.path.dirname(file)}{os.sep}') for package, file in found]
     for frame, line in traceback.walk_stack(sys._getframe(1)):
-        parts = Path(frame.f_code.co_filename).parts
-        for package in PACKAGES:
-            if package in parts and frame.f_code.co_filename != __file__:
-                start = len(parts) - 1 - parts[::-1].index(package)
-                return f'{"/".join(parts[start:])}:{line} {frame.f_code.co_name}'
+        name = frame.f_code.co_filename
+        for package, folder in folders:
+            if name.startswith(folder) and name != __file__:
+                return f'{package}/{Path(name[len(folder) :]).as_posix()}:{line} {frame.f_code.co_name}'
     return 'elsewhere'
